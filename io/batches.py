@@ -12,7 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam import coders
-from apache_beam.transforms.window import GlobalWindow
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints import typehints
 from apache_beam.typehints.decorators import TypeCheckError
 from apache_beam.typehints.schemas import named_fields_from_element_type
@@ -250,6 +250,19 @@ def only_batches(elements: beam.PCollection[Any], transform: str) -> beam.PColle
     if elements.element_type is pa.RecordBatch:
         return elements
     return elements | "OnlyBatches" >> beam.Map(_check_batch, transform).with_output_types(pa.RecordBatch)
+
+
+def check_global_window(batches: beam.PCollection[Any], transform: str) -> None:
+    """Refuses windows, for a transform that looks at all rows together.
+
+    Raises:
+      ConfigError: names the windows, and says what to do.
+    """
+    windows = batches.windowing.windowfn
+    if not isinstance(windows, GlobalWindows):
+        raise ConfigError(
+            f"{transform} takes batches in the global window, got {type(windows).__name__}; put it before WindowInto"
+        )
 
 
 def _check_batch(element: Any, transform: str) -> pa.RecordBatch:

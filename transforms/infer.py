@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, feature_names, is_untyped, notes_of
+from penstock.io.batches import TakesBatches, check_global_window, feature_names, is_untyped, notes_of
 from penstock.io.columns.explode import explode_hint
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.float32 import ROUNDED, TELLS, lost_digits
@@ -199,7 +199,8 @@ class InferSchema(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch]
     """
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[schema_pb2.Schema]:
-        """Summarises, and makes the schema."""
+        """Summarises, and makes the schema; refuses windows (ConfigError)."""
+        check_global_window(batches, "InferSchema")
         schema = beam.Map(summary_schema).with_output_types(schema_pb2.Schema)
         return (
             batches

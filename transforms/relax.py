@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, is_untyped
+from penstock.io.batches import TakesBatches, check_global_window, is_untyped
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.lists import list_column
@@ -282,7 +282,8 @@ class GatherEvidence(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBat
         self._fn = _GatherEvidenceFn(schema_features(seen), record_checks(seen), exact_kinds)
 
     def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Evidence]:
-        """One step."""
+        """One step; refuses windows (ConfigError)."""
+        check_global_window(batches, "GatherEvidence")
         return batches | "Gather" >> beam.CombineGlobally(self._fn).with_output_types(Evidence)
 
 

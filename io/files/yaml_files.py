@@ -43,14 +43,15 @@ _BAD_SCALAR = (yaml.constructor.ConstructorError, ValueError, ArithmeticError)
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """Where something stands, for messages."""
+    """Where something stands, for messages; its line may be unknown, 0."""
 
     source: str
     line: int = 1
     path: str = ""
 
     def __str__(self) -> str:
-        return f"{self.source}, line {self.line}" + (f": {self.path}" if self.path else "")
+        line = f", line {self.line}" if self.line else ""
+        return f"{self.source}{line}" + (f": {self.path}" if self.path else "")
 
     def at(self, node: yaml.Node) -> "Location":
         """The same, on the node's line."""

@@ -31,7 +31,7 @@ from pipelines._report.process import (
     started_for_a_job,
 )
 from pipelines._report.result import DATA_FAILED, DatasetResult, Result, UsageError, failure
-from pipelines._report.signals import Stopped, ended_by, ending_cleanly
+from pipelines._report.signals import Stopped, ended_by, ending_cleanly, job_has_ended
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -192,6 +192,7 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
         # A signal may end what the job waits for first, such as a job server, and the job fails over that.
         ended = error if ended_by() is None or isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
         result = failure(job, ended, time.monotonic() - started)
+        job_has_ended()
         _tell_failure(result, given)
         if isinstance(error, UsageError):
             raise  # argparse has printed what is wrong with the command line

@@ -16,7 +16,7 @@ from typing import NoReturn
 import pipelines
 from penstock.io.files.sizes import byte_text
 from pipelines._report.printable import printable
-from pipelines._report.signals import Interrupted, ended_by
+from pipelines._report.signals import Interrupted, ended_by, job_has_ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +53,15 @@ def job_started() -> float:
 
 @contextlib.contextmanager
 def beginning_now() -> Iterator[None]:
-    """Starts the clock of the job anew for the block: for a job that works in several turns."""
+    """Starts the clock of the job anew for the block: for a job that works in several turns, and goes on behind it."""
     process = _process.get()
     token = _process.set(dataclasses.replace(process, started=time.monotonic()) if process else None)
     try:
         yield
     finally:
         _process.reset(token)
+        job_has_ended(False)
+    end_if_asked()
 
 
 def typed(flags: Mapping[str, str]) -> str:

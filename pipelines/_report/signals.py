@@ -2,7 +2,7 @@
 
 A signal raises a KeyboardInterrupt (`Interrupted`) in the main thread, which all that cleans up knows. After the first
 one, further ones of a supervisor or a closed terminal, which both may send several, do not disturb the cleaning;
-another Ctrl-C ends the process at once.
+another Ctrl-C ends the process at once. One that comes when a job has ended does not disturb the telling of it.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: signal.Signals | None = None
+_has_ended = False
 # Processes of the job that do not get the signals of its terminal; they end with it when it ends at once.
 _children: set[int] = set()
 # What was there before, in the block of `ending_cleanly`, and what was ignored.
@@ -46,11 +47,11 @@ def ending_cleanly() -> Iterator[None]:
     A signal that was ignored before, as by `nohup`, stays ignored. Outside of the main thread, which alone can receive
     signals, nothing happens.
     """
-    global _received, _before, _ignored
+    global _received, _has_ended, _before, _ignored
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _received = None
+    _received, _has_ended = None, False
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     _before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     _ignored = {number for number, handler in handlers.items() if handler == signal.SIG_IGN}
@@ -88,6 +89,15 @@ def ending_with_us(pid: int | None) -> Iterator[None]:
         _children.discard(pid)
 
 
+def job_has_ended(has: bool = True) -> None:
+    """Says that all is done and only the result is left to be printed; or that there is more to do.
+
+    The first signal that comes then changes nothing: the result is told whole, and once. The next one ends the process.
+    """
+    global _has_ended
+    _has_ended = has
+
+
 def ended_by() -> signal.Signals | None:
     """Returns the signal that came in the last block of `ending_cleanly`; None for none."""
     return _received
@@ -102,8 +112,11 @@ def _end(number: int, frame: FrameType | None) -> None:
     global _received
     if _received is None:
         _received = signal.Signals(number)
-        raise Interrupted
-    if number == signal.SIGINT:
+        if not _has_ended:
+            raise Interrupted
+    elif _has_ended:
+        os._exit(exit_code())
+    elif number == signal.SIGINT:
         with contextlib.suppress(OSError):  # not through `sys.stderr`, which may be writing just now
             os.write(2, b"interrupted again: temporary files are left behind, which the next run removes\n")
         for pid in _children:

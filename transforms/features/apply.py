@@ -14,7 +14,15 @@ from apache_beam.utils import shared
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, drop_rows, notes_of, with_notes
+from penstock.io.batches import (
+    MAX_BATCH_BYTES,
+    TakesBatches,
+    drop_rows,
+    notes_of,
+    slice_rows,
+    with_notes,
+    without_notes,
+)
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -35,6 +43,10 @@ from penstock.transforms.features.tensors.arrays import GraphColumn, graph_colum
 from penstock.transforms.features.tensors.outputs import TooManyValuesError
 
 _ERROR = "transform.error"
+
+# A row may become a list of thousands of numbers, as by `one_hot`: so many bytes of lists are computed at once.
+_MAX_BYTES = 4 * MAX_BATCH_BYTES
+_BYTES_OF_VALUE = 4
 
 # A job checks its graph several times before the workers load it; these are often threads of the same process.
 _LOADED = shared.Shared()
@@ -205,6 +217,11 @@ class _ApplyFn(beam.DoFn):
         self._checks = record_checks(transformed_schema(self._dir))
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        size = batch.num_rows * self._graph.width * _BYTES_OF_VALUE
+        for start, stop in slice_rows(batch.num_rows, size, max_bytes=_MAX_BYTES):
+            yield from self._process((without_notes(batch) if start else batch).slice(start, stop - start))
+
+    def _process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         features, reasons = check_features(*apply_graph(self._graph, batch), self._checks)
         self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons), out_rows=features.num_rows)
         yield from reject(row_letters(batch, {row: [reason] for row, reason in reasons.items()}, "transform"))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches
+from penstock.io.batches import TakesBatches, check_global_window
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files import stores
@@ -86,8 +86,8 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
       engine: "tft", "arrow", or "auto": Arrow for a `FeatureFile`, else tensorflow-transform.
 
     Raises:
-      ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, or a
-        folder is on a filesystem that cannot be reached from here.
+      ConfigError: while the pipeline is built, when the features do not fit the schema or their function fails, a
+        folder is on a filesystem that cannot be reached from here, or rows are in windows.
       ImportError: without the extra `tft`, for its engine.
       NoRowsError: on the workers, when there are no rows.
       DataError: on the workers, when a row has no value, too many, or one that float32 cannot
@@ -106,6 +106,7 @@ class FitTransform(TakesBatches, beam.PTransform[beam.PCollection[pa.RecordBatch
         """Selects the rows, analyzes them and writes the graph."""
         for folder in filter(None, (self.output_dir, self.temp_dir)):
             check_filesystem(folder)
+        check_global_window(batches, "FitTransform")
         if choose_engine(self.features, self.engine) == "arrow":
             return self._fit_columns(batches)
         return self._fit_graph(batches)

@@ -35,6 +35,16 @@ def exact(function: str) -> Callable[..., Column]:
     return call
 
 
+def bucketize_per_key(t: Tensorflow, x: Column, key: Column, num_buckets: int) -> Column:
+    """Returns what `tft.bucketize_per_key` does, whose schema leaves out the -1 of keys that the fit did not see."""
+    from tensorflow_transform import schema_inference
+
+    found = exact("bucketize_per_key")(t, x, key, num_buckets=num_buckets)
+    least, greatest = (t.tf.constant(bound, t.tf.int64) for bound in (-1, num_buckets - 1))
+    schema_inference.set_tensor_schema_override(found, least, greatest)  # of several, the last one counts
+    return found
+
+
 def buckets(function: str) -> Callable[..., Column]:
     """Makes an operation of a mapper of tensorflow-transform that takes boundaries."""
 
@@ -65,13 +75,14 @@ def _made(make: Callable[[str], Callable[..., Any]], *names: str) -> dict[str, C
     return {name: make(name) for name in names}
 
 
-_SCALED = ("scale_to_0_1", "scale_to_z_score", "scale_by_min_max", "bucketize")
+_SCALED = ("scale_to_0_1", "scale_to_z_score", "scale_by_min_max")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 _WHOLE = ("abs", "negative", "square", "add", "subtract", "multiply", "floordiv")
 
 CALLS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
     {
-        **_made(exact, *_SCALED, *(f"{name}_per_key" for name in _SCALED), "scale_to_gaussian"),
+        **_made(exact, *_SCALED, "bucketize", *(f"{name}_per_key" for name in _SCALED), "scale_to_gaussian"),
+        "bucketize_per_key": bucketize_per_key,
         **_made(mapper, "hash_strings"),
         **_made(buckets, "apply_buckets", "apply_buckets_with_interpolation"),
         **_made(ngrams, "ngrams", "bag_of_words"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -97,6 +98,7 @@ class SavedGraph:
       inputs: the columns that it takes, in name order.
       tensors: the tensors that they become, as far as an output depends on these.
       columns: the names of the columns that it gives, in the order of its outputs, without those that are left out.
+      width: how many values the lists of fixed length have that a row becomes.
       row_errors: exceptions that bad rows can cause; all others are faults of the machine.
     """
 
@@ -121,6 +123,7 @@ class SavedGraph:
         needed = self._inputs_of([part for parts in self._components.values() for part in parts])
         self.tensors = tuple(tensor for tensor in self._tensors if tensor.name in needed)
         self.inputs = _columns_of(self._tensors, needed)
+        self.width = sum(math.prod(dim.size for dim in item.shape.dim) for item in schema.feature if item.shape.dim)
         self._outputs = graph_outputs(self._tf, specs, schema, self._where)
         self.columns = tuple(column for output in self._outputs for column in output.columns)
 

@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -41,6 +41,12 @@ _FORKS = sys.platform == "linux"
 
 # Modules whose threads, once started, are missing in a fork: it would wait for them for ever.
 _WITH_THREADS = ("tensorflow", "obstore", "confluent_kafka", "torch", "jax")
+
+# Signals that the job takes, and its workers do not.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Values of a record that is logged which any process can unpickle.
+_PLAIN = (str, int, float, type(None))
 
 # How often a worker tells what it has done.
 _TELL_SECONDS = 0.25
@@ -146,13 +152,22 @@ class _Process:
         self._is_busy = False
         self._known: set[str] = set()
         parent = os.getpid()
-        with progress.at_rest(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about forks beside threads
-            self._pid = os.fork()
-        if not self._pid:
+
+        def make() -> _Worker:
             for connection in (self.connection, *others):  # so that they end when the parent does
                 connection.close()
-            _serve(_Worker(there, parent, handler.provision_info), at_end)
+            return _Worker(there, parent, handler.provision_info)
+
+        # A signal in a new worker would raise what the parent raises, and the worker would clean up and tell for it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            with progress.at_rest(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about forks beside threads
+                self._pid = os.fork()
+            if not self._pid:
+                _serve(make, at_end, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
 
     def run(self, handler: EmbeddedWorkerHandler, request: Any) -> Any:
@@ -166,7 +181,7 @@ class _Process:
             self.connection.send((request.SerializeToString(), new, _taken(handler.data_plane_handler.inverse())))
             kind, *values = self._answer(handler)
         except (EOFError, OSError) as error:
-            raise RunnerError(f"a worker process ({self._pid}) has ended: killed, or out of memory") from error
+            raise RunnerError(f"a worker process ({self._pid}) has ended: {self._cause()}") from error
         self._is_busy = False
         if kind == _FAILED:
             raise _unpacked(*values)
@@ -189,6 +204,19 @@ class _Process:
                     logging.getLogger(record.name).handle(record)
                 case _:
                     return message
+
+    def _cause(self) -> str:
+        """Waits for the end of a process that answers no more, and says what has ended it."""
+        self.kill()  # if it has ended by itself, that stays the cause
+        try:
+            end = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            end = None
+        if end is None or (end.si_code == os.CLD_KILLED and end.si_status == signal.SIGKILL):
+            return "killed, or out of memory"
+        if end.si_code == os.CLD_EXITED:
+            return f"its exit code is {end.si_status}"
+        return f"it has crashed ({signal.Signals(end.si_status).name})"
 
     def kill(self) -> None:
         """Ends the process at once."""
@@ -216,14 +244,14 @@ def _put(channel: Any, elements: _Elements) -> None:
     channel._inputs += [kinds[name].FromString(element) for name, element in elements]
 
 
-def _unpacked(packed: bytes | None, text: str) -> Exception:
+def _unpacked(packed: bytes | None, text: str) -> BaseException:
     """The error of a worker; with its text alone if it cannot be pickled."""
-    error: Exception = pickle.loads(packed) if packed else RuntimeError(text)
+    error: BaseException = pickle.loads(packed) if packed else RuntimeError(text)
     error.add_note(text)
     return error
 
 
-def _packed(error: Exception) -> tuple[bytes | None, str]:
+def _packed(error: BaseException) -> tuple[bytes | None, str]:
     text = "".join(traceback.format_exception(error))
     try:
         packed = pickle.dumps(error)
@@ -267,7 +295,7 @@ class _Worker:
             answer: tuple[Any, ...]
             try:
                 answer = _DONE, *self._run(beam_fn_api_pb2.InstructionRequest.FromString(request), elements)
-            except Exception as error:
+            except BaseException as error:  # as a thread passes on all of them
                 answer = _FAILED, *_packed(error)
             self.tell()
             self.send(*answer)
@@ -325,19 +353,26 @@ class _ParentLog(logging.Handler):
         self.filters = [found for handler in handlers for found in handler.filters]
 
     def emit(self, record: logging.LogRecord) -> None:
-        record.msg, record.args, record.exc_info = self.format(record), None, None
-        with contextlib.suppress(OSError):
-            self._worker.send(_LOGGED, record)
+        try:
+            # What a library adds to a record may not be for other processes.
+            plain = {name: value for name, value in vars(record).items() if isinstance(value, _PLAIN)}
+            told = logging.makeLogRecord({**plain, "msg": self.format(record), "args": None, "exc_info": None})
+            with contextlib.suppress(OSError):
+                self._worker.send(_LOGGED, told)
+        except Exception:  # as every handler does: what is logged wrongly ends no job
+            self.handleError(record)
 
 
-def _serve(worker: _Worker, at_end: Callable[[], object]) -> NoReturn:
-    """Is a worker, in a fork, until it ends."""
+def _serve(make: Callable[[], _Worker], at_end: Callable[[], object], mask: Collection[int]) -> NoReturn:
+    """Is a worker, in a fork, until it ends; `mask` are the signals that were blocked before it."""
     code = 1
     try:
         gc.freeze()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the parent gets it too, and decides
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        worker = make()
         # Locks of these may have been held by threads that the fork lacks.
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         root = logging.getLogger()

@@ -23,6 +23,7 @@ from pipelines._report.result import (
     TraceResult,
     VerifyResult,
 )
+from pipelines._report.signals import job_has_ended
 from pipelines._report.summary.dataset import INDENT, told_dataset, told_letters
 from pipelines._report.summary.folder import told_status, told_verified
 from pipelines._report.summary.history import told_history
@@ -38,7 +39,8 @@ _WIDTH = 10_000
 
 
 def tell(result: Result, as_json: bool) -> int:
-    """Prints how a job ended, to stdout, and gives its exit code."""
+    """Prints how a job ended, to stdout, and gives its exit code; there must be nothing else to do."""
+    job_has_ended()
     if as_json:
         print(result.to_json())
     else:

@@ -1,5 +1,7 @@
 """The signals that end a job, as the process of a job gets them."""
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +11,13 @@ import time
 
 import pytest
 
+from penstock.io.errors import DataError
+from pipelines._cli.command import command
+from pipelines._report import signals
+from pipelines._report.process import beginning_now, started_for_a_job
+from pipelines._report.result import Result
 from pipelines._report.signals import ended_by, ending_cleanly, exit_code, take_signals
+from pipelines._report.summary import tell
 
 JOB = """
 import signal, sys, time
@@ -42,6 +50,54 @@ def catching(*arguments):
 beam.beam_options = catching
 sys.exit(command("prepare", prepare.run, argv=sys.argv[1:]))
 """
+
+
+@pytest.fixture
+def own_signals(monkeypatch):
+    """Signals are handled in this process, and not behind the test."""
+    monkeypatch.setattr(signals, "_received", None)
+    monkeypatch.setattr(signals, "_has_ended", False)
+    before = {number: signal.getsignal(number) for number in signals._SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Interrupting(io.StringIO):
+    """Gets a signal when it has been written to first."""
+
+    def write(self, text):
+        is_first, count = not self.getvalue(), super().write(text)
+        if is_first:
+            signal.raise_signal(signal.SIGTERM)
+        return count
+
+
+def fails(argv):
+    raise DataError("no rows")
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [(lambda _: tell(Result(job="verify"), as_json=True), (0, None)), (fails, (1, "no rows"))],
+    ids=["done", "failed"],
+)
+def test_a_signal_while_the_result_is_printed_changes_nothing(run, expected, own_signals, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stdout := Interrupting())
+    code = command("verify", run, argv=["--json"])
+    (result,) = map(json.loads, stdout.getvalue().splitlines())
+    assert (code, result["error"]) == (result["exit_code"], result["error"]) == expected
+    assert ended_by() is signal.SIGTERM
+
+
+def test_a_job_of_several_turns_goes_on_behind_a_result(own_signals):
+    with ending_cleanly(), started_for_a_job("penstock "):
+        turn = beginning_now()
+        turn.__enter__()
+        tell(Result(job="replay"), as_json=True)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(signals.Interrupted):
+            turn.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -84,8 +84,6 @@ def bucketize(t: Tensorflow, column: Column, num_buckets: int) -> Column:
 
 def bucketize_per_key(t: Tensorflow, values: Values, key: Values, num_buckets: int) -> Values:
     """Returns the same for each value of a dense key; -1 for a key that the fit did not see."""
-    from tensorflow_transform import schema_inference
-
     tf, usual = t.tf, t.tft.bucketize_per_key(values, key, num_buckets)
     keys, edges = _analyze(t, QuantilesCombiner(num_buckets), *_grouped(t, values, key))
 
@@ -95,9 +93,7 @@ def bucketize_per_key(t: Tensorflow, values: Values, key: Values, num_buckets: i
         buckets = tf.reduce_sum(tf.cast(values[:, tf.newaxis] >= boundaries, tf.int64), axis=1)
         return tf.where(position < 0, tf.constant(-1, tf.int64), buckets)
 
-    result = tf.cond(_is_small(t, edges[:, 0], edges[:, -1]), lambda: usual, exact)
-    schema_inference.set_tensor_schema_override(result, tf.constant(0, tf.int64), tf.constant(num_buckets - 1))
-    return result
+    return tf.cond(_is_small(t, edges[:, 0], edges[:, -1]), lambda: usual, exact)
 
 
 def scale_to_gaussian(t: Tensorflow, column: Column) -> Column:

@@ -63,7 +63,7 @@ def _vocabulary_domain(fitted: Fitted, arguments: Mapping[str, Any]) -> tuple[in
 
 
 def _keyed_domain(_: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:
-    return 0, arguments["num_buckets"] - 1
+    return -1, arguments["num_buckets"] - 1  # -1 is of keys that the fit did not see
 
 
 def _apply_domain(_: Fitted, arguments: Mapping[str, Any]) -> tuple[int, int]:

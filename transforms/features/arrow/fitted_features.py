@@ -29,6 +29,7 @@ class FittedFeatures:
     Attributes:
       inputs: the columns that they are computed from, in name order.
       columns: the names of the features, in order.
+      width: how many values the lists of fixed length have that a row becomes.
     """
 
     def __init__(self, transform_dir: str, left_out: Collection[str] = ()):
@@ -40,6 +41,7 @@ class FittedFeatures:
         self._where = f"--transform {transform_dir}"
         self._program: Program = read_fitted(transform_dir, tuple(left_out))
         self.inputs = tuple(FeatureInput(item.name, item.kind) for item in self._program.inputs)
+        self.width = self._program.width
         self.columns = tuple(output.entry.name for output in self._program.outputs)
 
     def outputs_of(self, columns: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -10,23 +10,26 @@ or "-inf"; a mapping is {"pairs": [[key, value]]}; the map of `lookup` has `keys
 
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import stores
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
 from penstock.io.files.yaml_files import Location
 from penstock.io.schema import Feature, Kind, feature_map
 from penstock.transforms._named import FITTED_FEATURES
+from penstock.transforms.features.arrow.calls import CALLS
 from penstock.transforms.features.arrow.compute.analysis import Fitted, read_bytes, written_keys
-from penstock.transforms.features.arrow.program import Program
+from penstock.transforms.features.arrow.fitted_check import check_fitted
+from penstock.transforms.features.arrow.program import Place, Program
 from penstock.transforms.features.arrow.vocabularies.files import GZIPPED_RECORDS, read_terms, write_terms
 from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
-from penstock.transforms.features.entries.binding import Input, bind_entry
-from penstock.transforms.features.entries.file import Entry, Step
+from penstock.transforms.features.entries.binding import Input, Output, bind_entry
+from penstock.transforms.features.entries.file import Entry, Step, check_argument, check_required, is_int
 from penstock.transforms.features.entries.vocabulary import vocabularies
 from penstock.transforms.features.operations import OPERATIONS
 from penstock.transforms.features.operations.fixed_map import FixedMap
@@ -35,6 +38,8 @@ _VERSION = 1
 _FOLDER = "vocabularies"
 # Of arguments that are compared with values, or become one: texts of these are bytes.
 _BYTES = ("same", "value", "values", "map")
+# Arguments that are held in another form than a features file has them.
+_COMPLETED = ("time", "map", "file")
 # The parts of the map of `lookup`.
 _MAP = ("keys", "values", "lines")
 
@@ -91,41 +96,55 @@ def read_fitted(directory: str, left_out: Sequence[str] = ()) -> Program:
         raise ConfigError(f"{path}: has the version {version}, this Penstock reads {_VERSION}; fit again")
     try:
         return _program(content, path, directory, left_out)
+    except ConfigError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: does not hold what it should: {error!r}; fit again") from error
 
 
 def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Sequence[str]) -> Program:
     columns = feature_map([_column(item) for item in content["columns"]])
-    outputs, fitted = [], {}
+    outputs: list[Output] = []
+    fitted: dict[Place, Fitted] = {}
     read: dict[str, Vocabulary] = {}
+    names = [item["name"] for item in content["features"]]
+    if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+        raise ValueError("features must be one at least, of different names")
     for item in content["features"]:
         if item["name"] in left_out:
             continue
-        where = Location(path, path=f"feature {item['name']!r}")
+        where = Location(path, line=0, path=f"feature {item['name']!r}")
         steps = tuple(_step(op, where) for op in item["ops"])
         defaults = tuple(_read(default, is_bytes=True) for default in item["defaults"])
         outputs.append(bind_entry(Entry(item["name"], tuple(item["inputs"]), defaults, steps, where), columns))
-        for at, op in enumerate(item["ops"]):
-            if "fitted" in op:
-                fitted[item["name"], at] = _fitted(op["fitted"], directory, read)
+        for at, (op, step) in enumerate(zip(item["ops"], steps, strict=True)):
+            if step.operation.fitted and CALLS[step.name].analysis is not None:
+                kinds = [state.kind for state in outputs[-1].entering(at)]
+                found = {name: _read(value) for name, value in op.get("fitted", {}).items()}
+                check_fitted(step, kinds, found)
+                fitted[item["name"], at] = _with_terms(found, directory, read)
     # Weights and labels are for the fit only.
     used = {name for output in outputs for name in output.entry.inputs}
     inputs = tuple(Input(columns[name]) for name in sorted(used))
     return Program(inputs, tuple(outputs)).with_fitted(fitted)
 
 
-def _fitted(found: Mapping[str, Any], directory: str, read: dict[str, Vocabulary]) -> Fitted:
-    """Reads what is fitted; `read` are the vocabularies by their names, which entries may share."""
-    fitted: Fitted = {name: _read(value) for name, value in found.items()}
-    if "vocabulary" in fitted:
-        name = fitted["vocabulary"]
-        if name not in read:
-            read[name] = Vocabulary(read_terms(stores.join(directory, name)))
-        if len(read[name]) != fitted["terms"]:
-            raise ValueError(f"{name} has {len(read[name])} terms and not {fitted['terms']}")
-        fitted |= {"vocabulary": read[name], "terms": read[name].terms}
-    return fitted
+def _with_terms(fitted: Fitted, directory: str, read: dict[str, Vocabulary]) -> Fitted:
+    """Reads the vocabulary of what is fitted, if it has one; `read` are those that entries share, by name."""
+    if "vocabulary" not in fitted:
+        return fitted
+    name = fitted["vocabulary"]
+    if name not in read:
+        path = stores.join(directory, name)
+        try:
+            read[name] = Vocabulary(read_terms(path))
+        except (OSError, EOFError, zlib.error, ValueError, InputError) as error:
+            raise ConfigError(
+                f"{path}: is not the vocabulary that was fitted: {error}; copy the whole folder as bytes, or fit again"
+            ) from error
+    if len(read[name]) != fitted["terms"]:
+        raise ValueError(f"{name} has {len(read[name])} terms and not {fitted['terms']}")
+    return {**fitted, "vocabulary": read[name], "terms": read[name].terms}
 
 
 def _written_column(feature: Feature) -> dict[str, Any]:
@@ -163,12 +182,19 @@ def _written_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(op: Mapping[str, Any], where: Location) -> Step:
-    parameters = OPERATIONS[op["name"]].parameters
+    operation, where = OPERATIONS[op["name"]], where.inside(op["name"])
+    parameters = operation.parameters
+    for name, value in op["arguments"].items():
+        if name in parameters and parameters[name].type == "time" and not is_int(value):
+            raise ConfigError(f"{where}: {name} must be microseconds since 1970, got {value!r:.60}")
+        if name in parameters and parameters[name].type not in _COMPLETED:
+            check_argument(_read(value), name, parameters[name], where)
+    check_required(operation, op["arguments"], where)
     arguments = {
         name: _read(value, is_bytes=name in parameters and parameters[name].type in _BYTES)
         for name, value in op["arguments"].items()
     }
-    return Step(op["name"], arguments, where.inside(op["name"]))
+    return Step(op["name"], arguments, where)
 
 
 def _written(value: Any) -> Any:

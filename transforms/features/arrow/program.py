@@ -68,6 +68,11 @@ class Program:
     outputs: tuple[Output, ...]
     fitted: Mapping[Place, Fitted] = dataclasses.field(default_factory=dict)
 
+    @property
+    def width(self) -> int:
+        """How many values the lists of fixed length have that a row becomes, each feature's at its longest."""
+        return sum(max((state.length or 0 for state in output.steps), default=0) for output in self.outputs)
+
     @functools.cached_property
     def phases(self) -> tuple[tuple[Fit, ...], ...]:
         """What is fitted each time that the rows are looked at: what is behind a fitted operation needs its result."""

@@ -167,10 +167,19 @@ def _step(name: Any, node: yaml.Node | None, where: Location) -> Step:
     where = where.inside(name)
     operation = OPERATIONS[name]
     arguments = _arguments(operation, node, where)
+    check_required(operation, arguments, where)
+    return Step(name, _complete(operation, arguments, where), where)
+
+
+def check_required(operation: Operation, arguments: Mapping[str, Any], where: Location) -> None:
+    """Refuses an operation without an argument that it needs.
+
+    Raises:
+      ConfigError: names it.
+    """
     for parameter, rule in operation.parameters.items():
         if rule.required and parameter not in arguments:
             raise ConfigError(f"{where}: needs the argument {parameter}, {_expected(rule)}")
-    return Step(name, _complete(operation, arguments, where), where)
 
 
 def _complete(operation: Operation, arguments: dict[str, Any], where: Location) -> dict[str, Any]:
@@ -204,6 +213,16 @@ def _arguments(operation: Operation, node: yaml.Node | None, where: Location) ->
 
 
 def _checked(value: Any, name: str, parameter: Parameter, where: Location) -> Any:
+    check_argument(value, name, parameter, where)
+    return _held(value, parameter)
+
+
+def check_argument(value: Any, name: str, parameter: Parameter, where: Location) -> None:
+    """Refuses a value, as a features file has it, that is none for an argument.
+
+    Raises:
+      ConfigError: names both, and says what is expected.
+    """
     if parameter.type == "choice" and isinstance(value, str) and value not in parameter.choices:
         refuse(where, f"{name} is unknown: {value!r}", value, parameter.choices)
     if not _fits(value, parameter):
@@ -216,7 +235,6 @@ def _checked(value: Any, name: str, parameter: Parameter, where: Location) -> An
         raise ConfigError(f"{where}: {name} must not be 0")
     if parameter.type == "pattern":
         _check_pattern(value, where)
-    return _held(value, parameter)
 
 
 def _held(value: Any, parameter: Parameter) -> Any:

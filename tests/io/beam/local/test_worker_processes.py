@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import faulthandler
 import logging
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import apache_beam as beam
@@ -112,6 +114,15 @@ class UnpicklableError(Exception):
         super().__init__(f"{one} {other}")
 
 
+def leave(number):
+    raise SystemExit(f"number {number}")
+
+
+def test_an_exit_is_passed_on():
+    with pytest.raises(SystemExit, match="number 1"), pipeline_on_processes() as pipeline:
+        _ = spread(pipeline, [1, 1, 1]) | beam.Map(leave)
+
+
 def fail_oddly(number):
     raise UnpicklableError("not", number)
 
@@ -124,18 +135,53 @@ def test_an_error_that_cannot_be_pickled_is_a_text():
         _ = spread(pipeline, [1, 1, 1]) | beam.Map(fail_oddly)
 
 
-def test_a_worker_that_is_killed_is_an_error():
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        pytest.param(signal.SIGKILL, "killed, or out of memory", id="killed"),
+        pytest.param(signal.SIGBUS, r"it has crashed \(SIGBUS\)", id="crashed"),
+    ],
+)
+def test_a_worker_that_dies_is_an_error(number, cause):
     here = os.getpid()
 
-    def die(number):
-        if number == 7 and os.getpid() != here:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def die(element):
+        if element == 7 and os.getpid() != here:
+            faulthandler.disable()
+            os.kill(os.getpid(), number)
 
     with (
-        pytest.raises(RunnerError, match=r"a worker process .* ended: killed"),
+        pytest.raises(RunnerError, match=rf"a worker process .* ended: {cause}"),
         pipeline_on_processes() as pipeline,
     ):
         _ = spread(pipeline, range(10)) | beam.Map(die)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_the_job_are_not_those_of_its_workers(number, monkeypatch):
+    fork = os.fork
+
+    def fork_and_signal():
+        if pid := fork():
+            return pid
+        signal.raise_signal(number)  # before the worker has done anything
+        return 0
+
+    def work(element):
+        os.kill(os.getpid(), number)
+        return element
+
+    def end_job(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    before = signal.signal(number, end_job)
+    try:
+        with pipeline_on_processes() as pipeline:
+            assert_that(spread(pipeline, range(9)) | beam.Map(work), equal_to(range(9)))
+        assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_system_that_gives_no_processes_is_an_error(monkeypatch):
@@ -150,7 +196,7 @@ def test_a_system_that_gives_no_processes_is_an_error(monkeypatch):
 
 def test_what_workers_log_is_logged_here(caplog):
     def log(number):
-        logging.getLogger("a.worker").warning("number %d", number)
+        logging.getLogger("a.worker").warning("number %d", number, extra={"of_this_process": threading.Lock()})
 
     with caplog.at_level(logging.WARNING), pipeline_on_processes() as pipeline:
         _ = spread(pipeline, [1, 2, 3]) | beam.Map(log)

@@ -12,7 +12,8 @@ from google.protobuf import text_format
 from helpers import local_pipeline
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.transforms.features.apply import apply_graph, load_graph, transformed_schema
+from penstock.transforms.checks.validate import record_checks
+from penstock.transforms.features.apply import apply_graph, check_features, load_graph, transformed_schema
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import parse_features
 
@@ -74,6 +75,7 @@ CASES: dict[str, tuple[str, float]] = {
     "bucket_float": ("{input: x, ops: [{bucketize: 10}]}", 0.02),
     "bucket_seconds": ("{input: seconds, ops: [{bucketize: 10}]}", 0.02),
     "bucket_key": ("{inputs: [sure, key], ops: [{bucketize_per_key: 5}]}", 0.02),
+    "bucket_key_float": ("{inputs: [x, key], default: [0, ''], ops: [{bucketize_per_key: 3}]}", 0.02),
     "bucket_never": ("{input: never, ops: [{bucketize: 4}]}", 0),
     "rank": ("{input: x, ops: [quantile_rank]}", 1e-3),
     "rank_int": ("{input: n, ops: [{quantile_rank: 10}]}", 1e-6),
@@ -221,6 +223,16 @@ def test_schema_is_that_of_tft(fitted) -> None:
     ours, theirs = (transformed_schema(str(fitted[engine][0])) for engine in ("arrow", "tft"))
     theirs = {feature.name: feature for feature in theirs.feature}
     assert {feature.name: feature for feature in ours.feature} == theirs
+
+
+@pytest.mark.parametrize("engine", ["arrow", "tft"])
+def test_a_key_that_the_fit_did_not_see_is_no_fault(engine: str, fitted) -> None:
+    folder, batch = str(fitted[engine][0]), _batch().slice(0, 9)
+    unseen = batch.set_column(batch.schema.get_field_index("key"), "key", pa.array([b"unseen"] * 9))
+    checks = record_checks(transformed_schema(folder))
+    features, reasons = check_features(*apply_graph(load_graph(folder), unseen), checks)
+    assert not reasons
+    assert features["bucket_key"].unique() == features["bucket_key_float"].unique() == pa.array([-1])
 
 
 def test_vocabularies_are_those_of_tft(fitted) -> None:

@@ -49,7 +49,8 @@ def read_terms(path: str) -> pa.LargeBinaryArray:
     """Reads what `write_terms` wrote.
 
     Raises:
-      ValueError: when the last line has no end.
+      OSError: when there is none, or its gzip is damaged.
+      ValueError: when the last line has no end, or one ends as no line that was written does.
       InputError: for records that are damaged.
     """
     with stores.open_file(path) as file:
@@ -57,12 +58,14 @@ def read_terms(path: str) -> pa.LargeBinaryArray:
             with gzip.GzipFile("", "rb", fileobj=file) as packed:
                 pieces = [piece for piece in read_frames(packed, path) if isinstance(piece, Frames)]
             return pa.array([record for piece in pieces for record in piece.records()], pa.large_binary())
-        return _split(file.read(), path)
+        return _split(file.read())
 
 
-def _split(content: bytes, path: str) -> pa.LargeBinaryArray:
+def _split(content: bytes) -> pa.LargeBinaryArray:
     if content and not content.endswith(b"\n"):
-        raise ValueError(f"{path} ends within a line")
+        raise ValueError("it ends within a line")
+    if b"\r" in content:
+        raise ValueError("it holds carriage returns, which no term of a text file has: its line ends were changed")
     data = np.frombuffer(content, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     # The offset of a term is its place among the bytes that end no line.
