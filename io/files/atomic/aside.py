@@ -7,6 +7,8 @@ name of that folder, which takes no space on a disk that is full::
     .replaced-<run>/         all of the files; what is in their places is new
     .tmp-replaced-<run>/     what nobody needs any more
 
+An empty folder in them stands for an empty one of others, which stays.
+
 Who changes it holds a lock (`penstock.io.files.atomic.locks`). The run may own a folder `.tmp-<run>`
 (`penstock.io.files.owned`), which tells whether it is at work.
 """
@@ -74,9 +76,12 @@ class Aside:
             return
         with writing(part, OUTPUT_REMEDY):
             os.makedirs(part, exist_ok=True)
+            if not list_files(part):
+                for path in _empty_folders(self.folder):
+                    os.makedirs(os.path.join(part, path), exist_ok=True)
         for path in moved:
             _move(os.path.join(self.folder, path), os.path.join(part, path))
-        _prune(self.folder)
+        _prune(self.folder, part)
         with writing(self.place, OUTPUT_REMEDY):
             os.rename(part, self.place)
 
@@ -106,10 +111,10 @@ class Aside:
                     f"{place}: is there already, and was not when {os.path.join(part, path)} was made"
                 )
             _move(os.path.join(part, path), place)
-        _prune(part)
-        _prune(self.folder)
-        with contextlib.suppress(OSError):
-            os.rmdir(part)
+        _prune(self.folder, part)
+        for folder, _, _ in os.walk(part, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
     def drop(self) -> None:
         """Deletes the files, once others are in their places; what cannot be deleted is left for `sweep`."""
@@ -157,11 +162,23 @@ def _move(source: str, target: str) -> None:
         os.rename(source, target)
 
 
-def _prune(folder: str) -> None:
-    """Removes the empty folders inside a folder; hidden ones directly in it are of jobs."""
+def _prune(folder: str, aside: str) -> None:
+    """Removes the empty folders inside a folder, but for those that stand in another one."""
+    while gone := [path for path in _empty_folders(folder) if not _is_empty(os.path.join(aside, path))]:
+        for path in gone:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(folder, path))
+        if any(os.path.lexists(os.path.join(folder, path)) for path in gone):
+            return
+
+
+def _empty_folders(folder: str) -> list[str]:
+    """The paths of the empty folders inside a folder; hidden ones directly in it are of jobs."""
     with os.scandir(folder) as entries:
         inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."]
-    for path in inner:
-        for below, _, _ in os.walk(path, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(below)
+    found = (below for path in inner for below, folders, files in os.walk(path) if not (folders or files))
+    return [os.path.relpath(path, folder) for path in found]
+
+
+def _is_empty(folder: str) -> bool:
+    return os.path.isdir(folder) and not os.listdir(folder)
