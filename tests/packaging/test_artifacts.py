@@ -116,7 +116,7 @@ def test_it_installs_as_on_a_worker(artifact, without, has_kernel, tmp_path, req
     (tmp_path / "pipelines" / "__init__.py").write_text("raise SystemExit('a file of the user was imported')")
     for program in ([python.parent / "penstock"], [python, "-m", "penstock"]):
         assert f"kernel: {'yes' if has_kernel else 'no, '}" in run(*program, "--version", cwd=tmp_path).stdout
-        assert "penstock verify [flags]" in run(*program, "verify", "--help", cwd=tmp_path).stdout
+        assert "penstock verify DATASET [flags]" in run(*program, "verify", "--help", cwd=tmp_path).stdout
 
 
 def _worker(directory: pathlib.Path) -> pathlib.Path:
