@@ -210,37 +210,40 @@ class Publisher:
                 write_schema(schema, self.staging.path(SCHEMA))
             for path, content in indexes.items():
                 _write(self.staging.path(*path.split("/")), content.decode())
-            if self.adds is not None and (self.adds.base or folder is None):
-                if folder is not None:
-                    folder.check(manifest)
-                new = self.adds.publish(self.staging, manifest, renames)
-                self._finish(new, folder)
-                return _published(self.staging, new)
+            return self._commit(manifest, renames, current, folder)
+        if folder is not None:
+            folder.discard(self._kept(outcome))
+        else:
+            if not stays:
+                clear_once(self.staging, self.spec.overwrite)
+                self._rename({**self._moves(self._kept(outcome)), **renames})
+                finish_replacing(self.staging, is_published=False)
+            self._discard(manifest, self._kept(outcome))
+        _write(self.staging.outcome, outcome.to_json())
+        return outcome
+
+    def _commit(
+        self, manifest: Manifest, renames: Mapping[str, str], current: Manifest | None, folder: RunFolder | None
+    ) -> Outcome:
+        """Makes the manifest that of the dataset, or of its new span, and the files of both final."""
+        if self.adds is not None and (self.adds.base or folder is None):
+            if folder is not None:
+                folder.check(manifest)
+            manifest = self.adds.publish(self.staging, manifest, renames)
+        else:
             if self.adds is not None:
                 manifest = self.adds.first(manifest)
-                outcome = _published(self.staging, manifest)
             if folder is not None:
                 folder.publish(manifest, current)
-                return outcome
+                return _published(self.staging, manifest)
             try:
                 self._replace(manifest, renames)
             except (DataError, OSError):
                 # Another attempt may have published first.
                 if not self._is_published():
                     raise
-            self._finish(manifest, folder)
-            return outcome
-        if folder is not None:
-            folder.discard(self._kept(outcome))
-            _write(self.staging.outcome, outcome.to_json())
-            return outcome
-        if not stays:
-            clear_once(self.staging, self.spec.overwrite)
-            self._rename({**self._moves(self._kept(outcome)), **renames})
-            finish_replacing(self.staging, is_published=False)
-        self._discard(manifest, self._kept(outcome))
-        _write(self.staging.outcome, outcome.to_json())
-        return outcome
+        self._finish(manifest, folder)
+        return _published(self.staging, manifest)
 
     def _finish(self, published: Manifest, folder: RunFolder | None) -> None:
         """Does what follows the manifest; may be called again."""

@@ -120,10 +120,7 @@ def read_frames(
         offset of the record.
     """
     window, offset = _Window(block_bytes, in_place), 0
-    has_more = window.fill(stream, block_bytes if cut is None else min(block_bytes, _LEAST_READ_BYTES))
-    if has_more and cut is not None:
-        found = _Found(*frames.scan(window.data, _MAX_RECORD_BYTES, False))
-        window.fill(stream, _to_cut(found, cut, block_bytes, len(window.data)))
+    has_more = window.fill(stream, block_bytes) if cut is None else _begin(window, stream, cut, block_bytes)
     while has_more:
         data = window.data
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES, check_data))
@@ -150,6 +147,15 @@ def read_frames(
     if len(window.data):
         fault = _truncated(window.data)
         raise InputError(f"{uri}: {fault} at byte {offset}; the file is truncated: copy or write it again")
+
+
+def _begin(window: "_Window", stream: ByteStream, cut: Callable[[int], int], block_bytes: int) -> bool:
+    """Reads to the first cut, by the length of a few frames; False if there is nothing to read."""
+    has_more = window.fill(stream, min(block_bytes, _LEAST_READ_BYTES))
+    if has_more:
+        found = _Found(*frames.scan(window.data, _MAX_RECORD_BYTES, False))
+        window.fill(stream, _to_cut(found, cut, block_bytes, len(window.data)))
+    return has_more
 
 
 def _to_cut(found: "_Found", cut: Callable[[int], int], block_bytes: int, held: int) -> int:

@@ -40,27 +40,6 @@ from pipelines._run.staging import restore
 # Flags that say how the bytes of a dead letter are read.
 _OF_ROWS = ("format", "partitioning", *decoder_options())
 
-# Flags that a replay takes from the run that wrote the dead letters.
-_INHERITED = (
-    *_OF_ROWS,
-    "event_time",
-    "schema_mode",
-    "schema_warn",
-    "rules",
-    "label",
-    *SPLIT_FLAGS,
-    "seed",
-    "output_format",
-    "sequence_features",
-    "compression",
-    "index",
-    "keep_origin",
-)
-
-# Flags of the run that wrote a dataset which say nothing of a replay that adds to it.
-_OF_REPLAY = ("dead_letters", "max_attempts", "reasons", "release", "max_reject_fraction", "watch", "format", "schema")
-
-
 # What a replay that adds to a dataset has from there, and not from the run that wrote the dead letters.
 _OF_DATASET = (
     "label",
@@ -72,6 +51,12 @@ _OF_DATASET = (
     "index",
     "keep_origin",
 )
+
+# Flags that a replay takes from the run that wrote the dead letters.
+_INHERITED = (*_OF_ROWS, "event_time", "schema_mode", "schema_warn", "rules", *_OF_DATASET)
+
+# Flags of the run that wrote a dataset which say nothing of a replay that adds to it.
+_OF_REPLAY = ("dead_letters", "max_attempts", "reasons", "release", "max_reject_fraction", "watch", "format", "schema")
 
 
 def run(options: ReplayOptions) -> int:

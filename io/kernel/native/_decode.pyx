@@ -23,6 +23,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 cdef extern from "reuse.h" nogil:
+    void memory_init()
     void* memory_take(size_t size, size_t* capacity)
     void* memory_grow(void* data, size_t used, size_t size, size_t* capacity)
     void memory_give(void* data, size_t capacity)
@@ -44,6 +45,7 @@ if sys.byteorder != "little":
     raise ImportError("the kernel reads little-endian numbers as they are in memory")
 
 crc32c_init()
+memory_init()
 
 cdef uint64_t _SEED = int.from_bytes(os.urandom(8), "little")
 # What empty memory points to.

@@ -12,6 +12,7 @@ from penstock.io.kernel.shared import tar
 
 
 cdef extern from "reuse.h" nogil:
+    void memory_init()
     void* memory_take(size_t size, size_t* capacity)
     void memory_give(void* data, size_t capacity)
 
@@ -35,6 +36,7 @@ cdef extern from * nogil:
 
 
 crc32c_init()
+memory_init()
 
 
 cdef enum:

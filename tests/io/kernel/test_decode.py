@@ -1,5 +1,8 @@
 """Decoding tf.Examples in the kernel; the fuzzer holds it against protobuf."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from fuzz import wire
@@ -88,3 +91,44 @@ def test_a_block_that_may_be_overwritten_is_the_data_and_its_records_ascend():
         compiled.read(data, starts[::-1].copy(), lengths[::-1].copy(), None, False, True, memoryview(data))
     with pytest.raises((ValueError, BufferError)):
         compiled.read(bytes(data), starts, lengths, None, False, True, memoryview(bytes(data)))
+
+
+# Decodes a record in threads, which take memory and give it back all the time, and in 250 forks made meanwhile.
+_FORKS = """
+import os, sys, threading, time, warnings
+import numpy as np
+from penstock.io.kernel.native import _decode
+
+warnings.simplefilter("ignore", DeprecationWarning)
+record = sys.stdin.buffer.read()
+records = record * 12, np.arange(12) * len(record), np.full(12, len(record)), None
+
+def decode_on():
+    while True:
+        _decode.read(*records)
+
+for _ in range(3):
+    threading.Thread(target=decode_on, daemon=True).start()
+for _ in range(250):
+    child = os.fork()
+    if not child:
+        _decode.read(*records)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if time.monotonic() > end:
+            os.kill(child, 9)
+            os._exit(1)
+        time.sleep(0.001)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no forks")
+def test_a_fork_decodes_whatever_other_threads_were_doing():
+    def sized(number, content):
+        return wire.field(number, wire.SIZED, content)
+
+    entries = [sized(1, sized(1, b"%d" % number) + feature(1, bytes(9000))) for number in range(8)]
+    record = sized(1, b"".join(entries))
+    assert subprocess.run([sys.executable, "-c", _FORKS], input=record, check=False).returncode == 0

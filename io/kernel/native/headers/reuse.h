@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -35,6 +38,14 @@ static void memory_enter(void) {
 }
 
 static void memory_leave(void) { __atomic_clear(&memory_lock, __ATOMIC_RELEASE); }
+
+/* To be called once, before anything else of this file. A fork waits until nobody is between the two above: the thread
+ * that was there would be missing in it, and the lock held for ever. */
+static void memory_init(void) {
+#if !defined(_WIN32)
+    pthread_atfork(memory_enter, memory_leave, memory_leave);
+#endif
+}
 
 static void *memory_new(size_t size, size_t *capacity) {
 #if defined(MADV_HUGEPAGE)
