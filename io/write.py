@@ -272,7 +272,10 @@ class WriteDataset(TakesBatches, RejectingTransform):
         return self.dead_letters
 
     def _encode(self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None) -> "_Encoded":
-        encode = beam.ParDo(_EncodeFn(self._encoder(), self.observer is not None)).with_output_types(pa.RecordBatch)
+        packs = self.spill and SpillingShuffle.packing(self.spec) is not None
+        encode = beam.ParDo(_EncodeFn(self._encoder(packs), self.observer is not None)).with_output_types(
+            pa.RecordBatch
+        )
         results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, _WRITTEN, main="out")
         records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)
@@ -281,8 +284,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         merge = beam.CombineGlobally(merge_kinds).with_output_types(SeenKinds)
         return _Encoded(records, written, kinds | "MergeKinds" >> merge, notes)
 
-    def _encoder(self) -> RecordEncoder:
-        return RecordEncoder(self.spec, self.spec.shard_format())
+    def _encoder(self, packs: bool = False) -> RecordEncoder:
+        return RecordEncoder(self.spec, self.spec.shard_format(), packs)
 
     def _take_rejected(self, rejected: beam.PCollection[RejectedBatch], handler: DeadLetterHandler | None) -> None:
         self._reject(rejected)

@@ -62,10 +62,13 @@ class RecordEncoder:
     Attributes:
       spec: the options of the dataset; with shuffle `none`, rows must carry their position in `_shuffle_key`.
       shard_format: the shard format.
+      packs: whether to pack records, in a format that does so (`ShardFormat.packing`). Those of rows with a key of
+        their own are not packed: many of them may share it, and are then in the order of their bytes.
     """
 
     spec: DatasetSpec
     shard_format: ShardFormat
+    packs: bool = False
 
     def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
         """Encodes a batch.
@@ -76,11 +79,13 @@ class RecordEncoder:
           DataError: for a null shuffle key.
         """
         batch = without_views(batch)
-        encoded = self.shard_format.encode(with_origin_columns(batch) if self.spec.keep_origin else batch)
+        packs = self.packs and SHUFFLE_KEY not in batch.schema.names
+        encode = self.shard_format.pack if packs else self.shard_format.encode
+        encoded = encode(with_origin_columns(batch) if self.spec.keep_origin else batch)
         rows = drop_rows(batch, encoded.faults) if encoded.faults else batch
         times = rows.column(EVENT_TIME) if EVENT_TIME in rows.schema.names else None
         records = records_batch(
-            self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times
+            self._split_numbers(rows), self._keys(rows, encoded), encoded.data, encoded.offsets, times, encoded.layout
         )
         return EncodedBatch(records, rows, batch, encoded.faults, (*notes_of(batch), *self.notes(rows)))
 

@@ -88,12 +88,12 @@ class OffsetsSink:
     def write_records(self, records: EncodedRecords) -> None:
         """Takes records in their present order."""
         self._sink.write_records(records)
-        self._add(np.diff(records.offsets))
+        self._add(records.lengths)
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Takes the records at these indices, in this order."""
         self._sink.write_ordered(records, order)
-        self._add(np.diff(records.offsets)[order])
+        self._add(records.lengths[order])
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
         """Takes the records between int64[n + 1] offsets of a file."""

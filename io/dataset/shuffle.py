@@ -30,7 +30,7 @@ from penstock.io.files import stores
 from penstock.io.files.paths import is_local
 from penstock.io.files.temporary import process_folder, spill_base, temporary_folder
 from penstock.io.sort.merge import KEYS_END, MergedRuns, merge_batches
-from penstock.io.sort.records import EncodedRecords, Keys, sort_records
+from penstock.io.sort.records import EncodedRecords, Keys, MakePacking, sort_records
 from penstock.io.sort.runs import MAX_RUN_BYTES, ORDERED_BUFFER_BYTES, Run, RunWriter
 
 # The most bytes that one element carries through the runner's own shuffle.
@@ -92,11 +92,19 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     staging: Staging
     spec: DatasetSpec
 
+    @staticmethod
+    def packing(spec: DatasetSpec) -> MakePacking | None:
+        """Returns what makes the records of shards of packed ones; None where the encoder is not to pack them.
+
+        In the order of the input, the bytes of runs are copied to shards as they are.
+        """
+        return spec.shard_format().packing if spec.shuffle == "global" else None
+
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spills runs, plans shards, merges."""
         buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
         directory = spill_directory(self.staging)
-        spill = _SpillFn(directory, self.spec.splits, buffer_bytes)
+        spill = _SpillFn(directory, self.spec, buffer_bytes)
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
         plan = beam.FlatMap(_plan_shards, beam.pvalue.AsList(runs), ShardPlan(self.spec))
         ranges = (
@@ -121,13 +129,14 @@ def spill_directory(staging: Staging) -> str:
 
 
 class _SpillFn(beam.DoFn):
-    def __init__(self, directory: str, splits: Sequence[str], buffer_bytes: int):
+    def __init__(self, directory: str, spec: DatasetSpec, buffer_bytes: int):
         self._directory = directory
-        self._splits = splits
+        self._spec = spec
         self._buffer_bytes = buffer_bytes
 
     def start_bundle(self) -> None:
-        self._writer = RunWriter(self._directory, self._splits, self._buffer_bytes)
+        make_packing = SpillingShuffle.packing(self._spec)
+        self._writer = RunWriter(self._directory, self._spec.splits, self._buffer_bytes, make_packing=make_packing)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Run]:
         yield from self._writer.add(batch)
@@ -140,7 +149,7 @@ class _SpillFn(beam.DoFn):
 
 def _plan_shards(split: str, runs: Sequence[Run], plan: ShardPlan) -> Iterator[_ShardRange]:
     own = [run for run in runs if run.split == split]
-    size = sum(int(run.bytes[-1]) for run in own)
+    size = sum(run.unpacked_bytes for run in own)
     total = plan.count(size)
     progress.plan(written=size, shards=total)
     bounds = plan.bounds(total, MergedRuns(own))
@@ -190,7 +199,8 @@ class _MergeFn(_WriteShardFn):
         self._pipeline_id = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
-        merged = MergedRuns([run for run in runs if run.split == shard.split], once=self._pipeline_id is not None)
+        own = [run for run in runs if run.split == shard.split]
+        merged = MergedRuns(own, once=self._pipeline_id is not None, make_packing=SpillingShuffle.packing(self._spec))
         path = f"{shard.split}/{part_name(shard.index, shard.total, self._spec.suffix)}"
         self._begin(path)
         yield from self._write(path, shard.split, merged, shard.low, shard.high)

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,17 @@ class EncodedExamples:
         return len(self.offsets) - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class PackedExamples(EncodedExamples):
+    """Framed records without what the names and kinds of their columns say of them (`penstock.io.kernel.examples`).
+
+    Attributes:
+      layout: these names and kinds.
+    """
+
+    layout: bytes
+
+
 def check_encodable(schema: pa.Schema) -> None:
     """Checks that every column has a tf.Example form.
 
@@ -83,13 +94,13 @@ def allocate_bytes(size: int) -> Bytes:
 
 
 def try_encode_examples(
-    batch: pa.RecordBatch, allocate: Callable[[int], Bytes] = allocate_bytes
+    batch: pa.RecordBatch, kernel: ModuleType = examples
 ) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
     """Encodes the rows that have a faithful form as framed tf.Examples, in order, and reports why the others have none.
 
     Args:
       batch: the rows.
-      allocate: returns the uint8[size] to write the records to, given their size in bytes.
+      kernel: the kernel's module of this process, or its twin.
 
     Returns:
       The encoded rows, and for each row that was left out, its index and reasons: `write.null_in_list`,
@@ -98,22 +109,28 @@ def try_encode_examples(
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
     """
-    return _try_encode(batch, allocate, examples)
+    return _of_good_rows(batch, lambda columns: encode_columns(columns, kernel))
 
 
-_Allocate: TypeAlias = Callable[[int], Bytes]
+def try_pack_examples(
+    batch: pa.RecordBatch, kernel: ModuleType = examples
+) -> tuple[PackedExamples, dict[int, list[Reason]]]:
+    """Packs the rows that `try_encode_examples` encodes."""
+    return _of_good_rows(batch, lambda columns: _pack_columns(columns, kernel))
 
 
-def _try_encode(
-    batch: pa.RecordBatch, allocate: _Allocate, kernel: ModuleType
-) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
+_Encoded = TypeVar("_Encoded")
+
+
+def _of_good_rows(
+    batch: pa.RecordBatch, encode: Callable[[pa.RecordBatch], _Encoded]
+) -> tuple[_Encoded, dict[int, list[Reason]]]:
     names = unique_names(batch)
     try:
-        return encode_columns(kernel_columns(batch, names), allocate, kernel), {}
+        return encode(kernel_columns(batch, names)), {}
     except FaultyRowsError:
         faults = faults_of(batch, names)
-        good = drop_rows(without_views(batch), faults)
-        return encode_columns(kernel_columns(good, names), allocate, kernel), faults
+        return encode(kernel_columns(drop_rows(without_views(batch), faults), names)), faults
 
 
 class FaultyRowsError(Exception):
@@ -160,9 +177,7 @@ def _overflows(values: pa.Array) -> tuple[Ints, str, str]:
     return np.flatnonzero(beyond.to_numpy(zero_copy_only=False)), "write.int_overflow", limit
 
 
-def encode_columns(
-    columns: pa.RecordBatch, allocate: _Allocate, kernel: ModuleType, context: int = -1
-) -> EncodedExamples:
+def encode_columns(columns: pa.RecordBatch, kernel: ModuleType, context: int = -1) -> EncodedExamples:
     """Encodes columns in types that the kernel reads, in name order, as framed tf.Examples.
 
     With `context`, so many of them are the context of tf.SequenceExamples, and the others are the feature lists, each a
@@ -172,6 +187,22 @@ def encode_columns(
       FaultyRowsError: when some row has no faithful form.
       DataError: for a record of more than 2 GiB.
     """
+    rows, offsets = _measured(columns, kernel, context)
+    data = allocate_bytes(int(offsets[-1]))
+    rows.write(data)
+    return EncodedExamples(data, offsets)
+
+
+def _pack_columns(columns: pa.RecordBatch, kernel: ModuleType) -> PackedExamples:
+    rows, offsets = _measured(columns, kernel)
+    rows.measure_packed(offsets := np.empty_like(offsets))
+    data = allocate_bytes(int(offsets[-1]))
+    rows.write_packed(data)
+    return PackedExamples(data, offsets, rows.layout)
+
+
+def _measured(columns: pa.RecordBatch, kernel: ModuleType, context: int = -1) -> tuple[Any, Ints]:
+    """Returns the rows as the kernel has them, and where their frames start, and the end."""
     rows = kernel.Examples(columns, context)
     offsets = np.empty(columns.num_rows + 1, np.int64)
     largest = rows.measure(offsets)
@@ -179,6 +210,4 @@ def encode_columns(
         raise FaultyRowsError
     if largest > _MAX_EXAMPLE_BYTES:
         raise DataError(f"a row takes {largest} bytes as a tf.Example; protobuf's limit is {_MAX_EXAMPLE_BYTES}")
-    data = allocate(int(offsets[-1]))
-    rows.write(data)
-    return EncodedExamples(data, offsets)
+    return rows, offsets

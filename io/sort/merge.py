@@ -9,6 +9,7 @@ import bisect
 import dataclasses
 import io
 import itertools
+import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.io.sort.records import (
     EncodedRecords,
     Ints,
     Keys,
+    MakePacking,
     RecordSink,
     concat_records,
     read_into,
@@ -62,11 +64,19 @@ class MergedRuns:
     """Reads several runs as one sorted sequence of records, by ranges of keys.
 
     With `once`, `write` removes from the runs what it has written. This frees page cache for the output, and the disk
-    never holds all records twice.
+    never holds all records twice. With `make_packing`, the runs have packed records, and what is written is not packed.
     """
 
-    def __init__(self, runs: Sequence[Run], max_piece_bytes: int | None = None, once: bool = False):
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        max_piece_bytes: int | None = None,
+        once: bool = False,
+        make_packing: MakePacking | None = None,
+    ):
         self._runs = [_RunReader(run) for run in runs]
+        layouts = sorted({path for run in runs for path in run.layouts})
+        self._packing = make_packing(pathlib.Path(path).read_bytes() for path in layouts) if make_packing else None
         self._once = once
         if max_piece_bytes is None:
             max_piece_bytes = min(MAX_RUN_BYTES, max(_MIN_PIECE_BYTES, len(runs) * _READ_BYTES))
@@ -119,8 +129,10 @@ class MergedRuns:
                 yield records if order is None else reorder_records(records, order)
 
     def _write_piece(self, spans: Sequence["_Span"], sink: RecordSink) -> Written:
+        if not spans:
+            return Written()
         ordered = spans if len(spans) < 2 else _in_order(spans)
-        if ordered is None:
+        if ordered is None or self._packing is not None:
             return self._write_sorted(spans, sink)
         written = Written()
         for span in ordered:
@@ -147,7 +159,7 @@ class MergedRuns:
         for span in spans:
             parts.append(span.run.read(span.first, span.last, self._buffer[filled:]))
             filled += parts[-1].nbytes
-        return concat_records(parts, self._buffer)
+        return dataclasses.replace(concat_records(parts, self._buffer), packing=self._packing)
 
     def _cuts(self, low: int, high: int) -> Iterator[Sequence[int]]:
         """Yields the bounds of pieces: for each bound, an index in each run."""

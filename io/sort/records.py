@@ -2,13 +2,16 @@
 
 Records are sorted by (split, key, bytes), an order that does not depend on how they arrived. Sorting only finds the
 order. The bytes are copied once, in that order, when they are written (`BlockWriter`).
+
+Records may be packed on their way: without what many of them have in common, their layout. A `Packing` makes whole
+records of them for the sink. A batch of packed records has their layout in the metadata of its schema.
 """
 
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,8 @@ RECORDS = pa.schema(
     ]
 )
 
+_LAYOUT = b"layout"
+
 Bytes = npt.NDArray[np.uint8]
 Splits = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
@@ -40,6 +45,22 @@ NO_TIME = int(np.iinfo(np.int64).min)
 BLOCK_BYTES = 1 << 20
 
 
+class Packing(Protocol):
+    """Makes records of packed ones. A record behind eight zero bytes is not packed (`unpacked_behind_zeros`)."""
+
+    def lengths(self, data: Bytes, offsets: Ints) -> Ints:
+        """Returns int64[n], the sizes of the records."""
+
+    def gather(
+        self, data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
+    ) -> tuple[int, int, int]:
+        """Writes records in an order, as `penstock.io.kernel.runs.gather` copies them."""
+
+
+# Makes records of packed ones of these layouts.
+MakePacking: TypeAlias = Callable[[Iterable[bytes]], Packing]
+
+
 @dataclasses.dataclass(frozen=True)
 class EncodedRecords:
     """Encoded records, one after the other.
@@ -50,6 +71,7 @@ class EncodedRecords:
       data: uint8, the bytes of the records.
       offsets: int64[n + 1], where in `data` each record starts, and the end.
       times: int64[n], event times in microseconds since 1970, or `NO_TIME`; None if no record has one.
+      packing: what makes records of them if they are packed.
     """
 
     splits: Splits
@@ -57,9 +79,27 @@ class EncodedRecords:
     data: Bytes
     offsets: Ints
     times: Ints | None = None
+    packing: Packing | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def lengths(self) -> Ints:
+        """int64[n], the sizes of the records, when they are not packed any more."""
+        return np.diff(self.offsets) if self.packing is None else self.packing.lengths(self.data, self.offsets)
+
+    def gather(self, order: Ints, index: int, skip: int, out: Bytes, filled: int) -> tuple[int, int, int]:
+        """Copies records in an order, not packed any more, to `out[filled:]` (`penstock.io.kernel.runs.gather`)."""
+        gather = runs.gather if self.packing is None else self.packing.gather
+        return gather(self.data, self.offsets, order, index, skip, out, filled)
+
+    def gather_all(self, order: Ints) -> tuple[Bytes, Ints]:
+        """Returns the bytes of records in an order, not packed any more, and where each starts, and the end."""
+        offsets = starts_of(self.lengths[order])
+        data = np.empty(int(offsets[-1]), np.uint8)
+        self.gather(order, 0, 0, data, 0)
+        return data, offsets
 
     @property
     def nbytes(self) -> int:
@@ -97,13 +137,37 @@ def _buffers(column: pa.LargeBinaryArray) -> tuple[Bytes, Ints]:
     return content, np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
 
 
-def records_batch(splits: Splits, keys: Keys, data: Bytes, offsets: Ints, times: pa.Array | None) -> pa.RecordBatch:
-    """Makes a batch of `RECORDS`, which Beam can move, without copying the bytes; `times` are event times."""
+def records_batch(
+    splits: Splits, keys: Keys, data: Bytes, offsets: Ints, times: pa.Array | None, layout: bytes | None = None
+) -> pa.RecordBatch:
+    """Makes a batch of `RECORDS`, which Beam can move, without copying the bytes.
+
+    Args:
+      splits: see `EncodedRecords`, as of `keys`, `data` and `offsets`.
+      keys: the keys.
+      data: the bytes of the records.
+      offsets: where they start, and the end.
+      times: event times.
+      layout: that of the records if they are packed.
+    """
     rows = len(keys)
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)]
     record = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, buffers)
     times = pa.nulls(rows, RECORDS.field("event_time").type) if times is None else times
-    return pa.record_batch([pa.array(splits, pa.uint16()), pa.array(keys, pa.uint64()), record, times], schema=RECORDS)
+    schema = RECORDS if layout is None else RECORDS.with_metadata({_LAYOUT: layout})
+    return pa.record_batch([pa.array(splits, pa.uint16()), pa.array(keys, pa.uint64()), record, times], schema=schema)
+
+
+def layout_of(batch: pa.RecordBatch) -> bytes | None:
+    """Returns the layout of a batch of `RECORDS`; None if they are not packed."""
+    return (batch.schema.metadata or {}).get(_LAYOUT)
+
+
+def unpacked_behind_zeros(records: EncodedRecords) -> EncodedRecords:
+    """Makes records that are not packed such that they can lie among packed ones."""
+    zeros = np.zeros((1, 8), np.uint8)
+    data, offsets = runs.join_parts(len(records), [zeros], [(records.data, records.offsets)])
+    return dataclasses.replace(records, data=data, offsets=offsets)
 
 
 def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecords:
@@ -117,8 +181,25 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
-    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already."""
-    return runs.sort_order(records.splits, records.keys, records.data, records.offsets)
+    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already.
+
+    Those that share split and key take, while they are sorted, the memory that they need when they are not packed.
+    """
+    order = runs.sort_order(records.splits, records.keys, records.data, records.offsets)
+    return order if records.packing is None else _by_unpacked_bytes(records, order)
+
+
+def _by_unpacked_bytes(records: EncodedRecords, order: Ints | None) -> Ints | None:
+    """Corrects the order of records that share a key: the bytes of packed ones are in another order."""
+    known = np.arange(len(records)) if order is None else order
+    places = runs.differing_ties(records.splits, records.keys, records.data, records.offsets, known)
+    if not len(places):
+        return order
+    rows = known[places]
+    right = runs.sort_order(records.splits[rows], records.keys[rows], *records.gather_all(rows))
+    if right is not None:
+        known[places] = rows[right]
+    return known
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -129,13 +210,8 @@ def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def reorder_records(records: EncodedRecords, order: Ints) -> EncodedRecords:
     """Copies the records at these indices, in this order."""
-    content = io.BytesIO()
-    blocks = BlockWriter(content.write)
-    blocks.write_ordered(records, order)
-    blocks.flush()
     times = None if records.times is None else records.times[order]
-    data = np.frombuffer(content.getbuffer(), np.uint8)
-    offsets = starts_of(np.diff(records.offsets)[order])
+    data, offsets = records.gather_all(order)
     return EncodedRecords(records.splits[order], records.keys[order], data, offsets, times)
 
 
@@ -179,7 +255,10 @@ class BlockWriter:
 
     def write_records(self, records: EncodedRecords) -> None:
         """Writes records in their present order."""
-        self.write(records.content)
+        if records.packing is None:
+            self.write(records.content)
+        else:
+            self.write_ordered(records, np.arange(len(records)))
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
         """Writes the records between int64[n + 1] offsets of a file."""
@@ -189,9 +268,7 @@ class BlockWriter:
         """Writes the records at these indices, in this order."""
         index = skip = 0
         while index < len(order):
-            index, skip, filled = runs.gather(
-                records.data, records.offsets, order, index, skip, self._block, self._filled
-            )
+            index, skip, filled = records.gather(order, index, skip, self._block, self._filled)
             self._fill(filled - self._filled)
 
     def read_from(self, file: io.FileIO, start: int, end: int) -> None:

@@ -8,13 +8,16 @@ A run is one file. Its index stays in memory, and finds a range of keys without 
 
     data | keys uint64[n] | offsets int64[n + 1] | event times int64[n], if there are any
 
+Packed records lie in runs as they are. Their layouts are files beside the runs.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import os
+import pathlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.files.system_errors import SPILL_REMEDY, writing
-from penstock.io.sort.records import NO_TIME, BlockWriter, EncodedRecords, Ints, Keys, concat_records, sorted_order
+from penstock.io.sort.records import (
+    NO_TIME,
+    BlockWriter,
+    EncodedRecords,
+    Ints,
+    Keys,
+    MakePacking,
+    concat_records,
+    layout_of,
+    sorted_order,
+    unpacked_behind_zeros,
+)
 
 # All workers of a process together buffer about `_PROCESS_BYTES`, and each of them from 16 to 32 MiB. While there are
 # few runs, larger buffers are slower: new memory pages cost more than reads.
@@ -47,6 +61,8 @@ class Run:
       records: int64[b + 1], number of records before each block, and in all.
       bytes: int64[b + 1], number of bytes before each block, and in all.
       has_times: whether any record has an event time.
+      unpacked_bytes: number of bytes of all records, when they are not packed any more.
+      layouts: paths of the layouts of its records, if they are packed.
     """
 
     path: str
@@ -56,6 +72,8 @@ class Run:
     records: Ints
     bytes: Ints
     has_times: bool
+    unpacked_bytes: int
+    layouts: tuple[str, ...] = ()
 
 
 class _RunFile:
@@ -71,7 +89,7 @@ class _RunFile:
         self._starts: list[Ints] = []
         self._times: list[Ints | None] = []
         self._index: list[tuple[Keys, Keys, Ints, Ints]] = []
-        self._records = 0
+        self._records = self._unpacked_bytes = 0
         self.bytes = 0
 
     @property
@@ -79,8 +97,9 @@ class _RunFile:
         """The greatest key so far."""
         return int(self._keys[-1][-1])
 
-    def append(self, records: EncodedRecords, rows: slice | Ints) -> None:
+    def append(self, records: EncodedRecords, rows: slice | Ints, unpacked_bytes: int) -> None:
         """Writes some of the records. `rows` must be in sorted order, and follow what is in the file."""
+        self._unpacked_bytes += unpacked_bytes
         if isinstance(rows, slice):
             offsets = records.offsets[rows.start : rows.stop + 1]
             self._write(records.data[offsets[0] : offsets[-1]].data)
@@ -115,7 +134,7 @@ class _RunFile:
         self._records += len(keys)
         self.bytes += size
 
-    def close(self) -> Run:
+    def close(self, layouts: Iterable[str]) -> Run:
         """Writes keys, offsets and event times behind the data, and closes the file."""
         sections: list[npt.NDArray[Any]] = [*self._keys, *self._starts, np.array([self.bytes], np.int64)]
         has_times = any(times is not None for times in self._times)
@@ -129,7 +148,17 @@ class _RunFile:
                 self._file.write(np.ascontiguousarray(section).data)
         first_keys, last_keys, rows, starts = map(np.concatenate, zip(*self._index, strict=True))
         records, size = np.append(rows, self._records), np.append(starts, self.bytes)
-        return Run(self._path, self._split, first_keys, last_keys, records, size, has_times)
+        return Run(
+            self._path,
+            self._split,
+            first_keys,
+            last_keys,
+            records,
+            size,
+            has_times,
+            self._unpacked_bytes,
+            tuple(layouts),
+        )
 
 
 class RunWriter:
@@ -143,6 +172,7 @@ class RunWriter:
       splits: the names of the splits, by their numbers.
       buffer_bytes: bytes of records that are sorted at once; a larger batch is written alone.
       run_bytes: approximate bytes of records in a run.
+      make_packing: for packed records; records of a batch without a layout are then taken among them.
     """
 
     def __init__(
@@ -151,7 +181,10 @@ class RunWriter:
         splits: Sequence[str],
         buffer_bytes: int = MAX_RUN_BYTES,
         run_bytes: int = MAX_RUN_BYTES,
+        make_packing: MakePacking | None = None,
     ):
+        self._make_packing = make_packing
+        self._layouts: dict[bytes, str] = {}  # and their paths
         self._directory = directory
         self._splits = splits
         self._run_bytes = run_bytes
@@ -163,7 +196,7 @@ class RunWriter:
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
         """Adds a batch of `RECORDS`; yields the runs that this completes."""
-        records = EncodedRecords.of(batch)
+        records = self._open(batch)
         if self._filled + records.nbytes > len(self._buffer):
             yield from self._write_buffer()
         if records.nbytes > len(self._buffer):
@@ -175,11 +208,24 @@ class RunWriter:
             # Not the bytes: they lie in the buffer, and would be in memory twice.
             self._parts.append(dataclasses.replace(records, data=_NO_BYTES))
 
+    def _open(self, batch: pa.RecordBatch) -> EncodedRecords:
+        records, layout = EncodedRecords.of(batch), layout_of(batch)
+        if self._make_packing is None:
+            return records
+        if layout is None:
+            return unpacked_behind_zeros(records)
+        if layout not in self._layouts:
+            self._layouts[layout] = _store_layout(self._directory, layout)
+        return records
+
     def flush(self) -> Iterator[Run]:
         """Writes the buffer and yields all remaining runs."""
         yield from self._write_buffer()
         for split in list(self._files):
-            yield self._files.pop(split).close()
+            yield self._close(split)
+
+    def _close(self, split: int) -> Run:
+        return self._files.pop(split).close(self._layouts.values())
 
     def _write_buffer(self) -> Iterator[Run]:
         if self._parts:
@@ -189,13 +235,27 @@ class RunWriter:
 
     def _write(self, records: EncodedRecords) -> Iterator[Run]:
         order = sorted_order(records)
+        packing = None if self._make_packing is None else self._make_packing(self._layouts)
+        lengths = dataclasses.replace(records, packing=packing).lengths
         for split, start, end in records.by_split(order):
             rows = slice(start, end) if order is None else order[start:end]
             first_key = int(records.keys[rows][0])
             file = self._files.get(split)
             if file is not None and (file.bytes >= self._run_bytes or first_key <= file.last_key):
-                yield self._files.pop(split).close()
+                yield self._close(split)
             if split not in self._files:
                 path = os.path.join(self._directory, f"{uuid.uuid4().hex}.run")
                 self._files[split] = _RunFile(path, self._splits[split])
-            self._files[split].append(records, rows)
+            self._files[split].append(records, rows, int(lengths[rows].sum()))
+
+
+def _store_layout(directory: str, layout: bytes) -> str:
+    """Writes a layout to a file that is named after it, unless it exists; returns its path."""
+    path = os.path.join(directory, f"{hashlib.sha256(layout).hexdigest()}.layout")
+    if not os.path.exists(path):
+        with writing(path, SPILL_REMEDY, counter="bytes"):
+            os.makedirs(directory, exist_ok=True)
+            new = f"{path}.{uuid.uuid4().hex}"
+            pathlib.Path(new).write_bytes(layout)
+            os.replace(new, path)
+    return path

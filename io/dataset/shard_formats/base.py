@@ -17,11 +17,10 @@ import pyarrow as pa
 
 from penstock.io.beam import progress
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
-from penstock.io.kernel import runs
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature, Kind
-from penstock.io.sort.records import Bytes, EncodedRecords, Ints, Keys, RecordSink, read_into
+from penstock.io.sort.records import Bytes, EncodedRecords, Ints, Keys, MakePacking, RecordSink, read_into
 
 # Takes the bytes of a file, in order. The caller may reuse the memory afterwards.
 Store: TypeAlias = Callable[[bytes | memoryview], None]
@@ -35,11 +34,13 @@ class EncodedRows:
       data: uint8, the records.
       offsets: int64[n + 1], where in `data` each record starts, and the end.
       faults: why rows cannot be written, by row index; these rows have no record.
+      layout: that of packed records (`penstock.io.sort.records`).
     """
 
     data: Bytes
     offsets: Ints
     faults: Mapping[int, Sequence[Reason]]
+    layout: bytes | None = None
 
 
 class WrittenShard(Protocol):
@@ -116,10 +117,12 @@ class ShardFormat(ABC):
     Attributes:
       compression: one that the format supports.
       columns: names and types of the columns, for a format that needs them.
+      packing: makes records of packed ones, given their layouts; None for a format that does not pack them.
       keys_of_records: whether the bytes of a record say where it is shuffled to, as columns have types that cannot be
         hashed (`hash_rows`).
     """
 
+    packing: ClassVar[MakePacking | None] = None
     keys_of_records: ClassVar[bool] = False
 
     compression: str
@@ -132,6 +135,10 @@ class ShardFormat(ABC):
         Raises:
           ConfigError: for a column whose type the format does not support.
         """
+
+    def pack(self, batch: pa.RecordBatch) -> EncodedRows:
+        """Encodes rows as packed records, if there is a `packing`."""
+        raise NotImplementedError
 
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:
         """Returns uint64, a shuffle key for each row, for rows that have none; `encoded` holds their records."""
@@ -209,8 +216,8 @@ class RecordGroups:
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Takes the records of these indices, in this order."""
-        lengths = np.diff(records.offsets)[order]
-        runs.gather(records.data, records.offsets, order, 0, 0, self._room(int(lengths.sum())), 0)
+        lengths = records.lengths[order]
+        records.gather(order, 0, 0, self._room(int(lengths.sum())), 0)
         self._add(lengths)
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:

@@ -20,9 +20,10 @@ from penstock.io.dataset.shard_formats.base import (
     Store,
 )
 from penstock.io.examples.decode import RecordType, decode_examples, example_kinds, is_sequence
-from penstock.io.examples.encode import try_encode_examples
+from penstock.io.examples.encode import try_encode_examples, try_pack_examples
 from penstock.io.examples.frames import Frames, read_frames
 from penstock.io.files.inputs import open_decompressed, stat_file
+from penstock.io.kernel import examples
 from penstock.io.kernel.shared.tfrecord import HEADER_BYTES
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature
@@ -37,11 +38,17 @@ _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 class TFRecordShards(ShardFormat):
     """Files that TensorFlow reads; a value that a tf.Example cannot hold rejects its row."""
 
+    packing = examples.Layouts
     record_type: ClassVar[RecordType] = "example"
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
         """Encodes rows as framed tf.Examples."""
         return encode_framed(batch)
+
+    def pack(self, batch: pa.RecordBatch) -> EncodedRows:
+        """Encodes rows as framed tf.Examples without what the names and kinds of the columns say of them."""
+        packed, faults = try_pack_examples(batch)
+        return EncodedRows(packed.data, packed.offsets, faults, packed.layout)
 
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
         """Returns what becomes of doubles as float32."""

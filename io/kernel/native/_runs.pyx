@@ -57,7 +57,7 @@ cdef enum:
     _DIGITS = 10
     _VALUES = 256
     # Records that are on their way from memory while one is copied.
-    _AHEAD = 4
+    _AHEAD = 8
     # The room that `copy_short` needs behind an output.
     _SPARE = 32
     # The length of a list, or of a text in one, that is null.
@@ -154,6 +154,42 @@ def sort_order(
     return found
 
 
+def differing_ties(
+    const uint16_t[::1] splits not None,
+    const uint64_t[::1] keys not None,
+    const unsigned char[::1] data not None,
+    const int64_t[::1] offsets not None,
+    const int64_t[::1] order not None,
+):
+    """See `penstock.io.kernel.pure.runs`."""
+    cdef int64_t count = order.shape[0], rows = keys.shape[0], place, first = 0, size = 0, row
+    cdef bint is_valid = splits.shape[0] == rows and offsets.shape[0] == rows + 1, differs = False
+    _check(data.shape[0], offsets)
+    for place in range(count):
+        is_valid = is_valid and 0 <= order[place] < rows
+    if not is_valid:
+        raise ValueError("splits, keys, offsets and order must be of the same records")
+    if not count:
+        return np.empty(0, np.int64)
+    cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
+    cdef Records records = Records(&splits[0], &keys[0], start, &offsets[0], rows)
+    found = np.empty(count, np.int64)
+    cdef int64_t[::1] places = found
+    with nogil:
+        for place in range(1, count + 1):
+            row = order[place - 1]
+            if place < count and keys[order[place]] == keys[row] and splits[order[place]] == splits[row]:
+                differs = differs or _compare_bytes(&records, row, order[place]) != 0
+                continue
+            while differs and first < place:
+                places[size] = first
+                size += 1
+                first += 1
+            first = place
+            differs = False
+    return found[:size].copy()
+
+
 def gather(
     const unsigned char[::1] data not None,
     const int64_t[::1] offsets not None,
@@ -172,6 +208,8 @@ def gather(
     cdef bint is_valid = index >= 0 and skip >= 0 and 0 <= filled <= capacity
     with nogil:
         while is_valid and index < count and filled < capacity:
+            if index + 2 * _AHEAD < count and 0 <= order[index + 2 * _AHEAD] < rows:
+                prefetch_record(<const uint8_t*> &offsets[order[index + 2 * _AHEAD]], 8)
             if index + _AHEAD < count and _has(rows, end, offsets, order[index + _AHEAD]):
                 start = offsets[order[index + _AHEAD]]
                 prefetch_record(&data[0] + start, offsets[order[index + _AHEAD] + 1] - start)

@@ -39,6 +39,25 @@ def sort_order(splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], dat
     return None if (order == np.arange(len(order))).all() else order
 
 
+def differing_ties(
+    splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], data: Bytes, offsets: Ints, order: Ints
+) -> Ints:
+    """Returns int64, the places in `order` of the records that share split and key with others, and differ from them.
+
+    The arguments are those of `sort_order`, and the order that it found.
+    """
+    splits, keys = splits[order], keys[order]
+    ties = (splits[1:] == splits[:-1]) & (keys[1:] == keys[:-1])
+    groups = np.cumsum(np.append(True, ~ties))[: len(order)]
+    content = data.tobytes()
+    bounds = offsets.tolist()
+    different = np.zeros(len(order), bool)
+    for place in np.flatnonzero(ties).tolist():
+        one, other = (content[bounds[row] : bounds[row + 1]] for row in order[place : place + 2].tolist())
+        different[place] = one != other
+    return np.flatnonzero(np.isin(groups, groups[different]))
+
+
 def gather(
     data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
 ) -> tuple[int, int, int]:
@@ -56,22 +75,29 @@ def gather(
     Returns:
       `index`, `skip` and `filled` after the copy.
     """
+    return gather_slices(data, offsets[:-1], np.diff(offsets), order, index, skip, out, filled)
+
+
+def gather_slices(
+    data: Bytes, starts: Ints, lengths: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
+) -> tuple[int, int, int]:
+    """Copies slices of `data`, given by starts and lengths, as `gather` copies records."""
     while index < len(order) and filled < len(out):
         # Try as many records as would fit if all had the mean size; copy those that fit whole, and of the next one the
         # bytes that fit.
-        count = max(1, (len(out) - filled) * (len(offsets) - 1) // max(1, int(offsets[-1] - offsets[0])))
+        count = max(1, (len(out) - filled) * len(lengths) // max(1, int(lengths.sum())))
         rows = order[index : index + count]
-        starts, sizes = offsets[rows], offsets[rows + 1] - offsets[rows]
-        starts[0] += skip
+        begins, sizes = starts[rows], lengths[rows]
+        begins[0] += skip
         sizes[0] -= skip
         ends = filled + np.cumsum(sizes)
         whole = int(ends.searchsorted(len(out), side="right"))
-        put_slices(out, (ends - sizes)[:whole], data, starts[:whole], sizes[:whole])
+        put_slices(out, (ends - sizes)[:whole], data, begins[:whole], sizes[:whole])
         if whole:
             index, skip, filled = index + whole, 0, int(ends[whole - 1])
         if whole < len(rows):
             part = len(out) - filled
-            out[filled:] = data[starts[whole] : starts[whole] + part]
+            out[filled:] = data[begins[whole] : begins[whole] + part]
             skip, filled = skip + part, len(out)
     return index, skip, filled
 

@@ -5,24 +5,97 @@ import pyarrow as pa
 import pytest
 from arrow_batches import batches
 from hypothesis import given
+from hypothesis import strategies as st
 from kernel_cases import twins
 
-from penstock.io.examples.encode import _try_encode, allocate_bytes
+from penstock.io.examples.encode import try_encode_examples, try_pack_examples
 
 compiled, pure = twins.both("examples")
+
+
+def unpacked(packed, kernel, order, block=1 << 20):
+    """The frames of packed rows in an order, by blocks of so many bytes."""
+    layouts, frames = kernel.Layouts([packed.layout]), b""
+    out, index, skip = np.empty(block, np.uint8), 0, 0
+    while index < len(order):
+        index, skip, filled = layouts.gather(packed.data, packed.offsets, np.array(order), index, skip, out, 0)
+        frames += out[:filled].tobytes()
+    assert skip == 0
+    return frames
 
 
 def check_same(batch):
     ours, theirs = (
         (encoded.data.tobytes(), encoded.offsets.tolist(), faults)
-        for encoded, faults in (_try_encode(batch, allocate_bytes, kernel) for kernel in (compiled, pure))
+        for encoded, faults in (try_encode_examples(batch, kernel) for kernel in (compiled, pure))
     )
     assert ours == theirs
+    for kernel in (compiled, pure):
+        packed, faults = try_pack_examples(batch, kernel)
+        lengths = kernel.Layouts([packed.layout]).lengths(packed.data, packed.offsets)
+        assert (faults, np.cumsum([0, *lengths]).tolist()) == (ours[2], ours[1])
+        assert unpacked(packed, kernel, np.arange(len(packed))) == ours[0]
 
 
 @given(batches())
 def test_the_kernel_encodes_like_python(batch):
     check_same(batch)
+
+
+@given(batches(), st.integers(1, 500), st.randoms())
+def test_rows_are_unpacked_in_any_order_to_blocks_of_any_size(batch, block, random):
+    encoded, _ = try_encode_examples(batch)
+    order = random.sample(range(len(encoded)), len(encoded))
+    expected = b"".join(encoded.data[encoded.offsets[row] : encoded.offsets[row + 1]].tobytes() for row in order)
+    for kernel in (compiled, pure):
+        packed, _ = try_pack_examples(batch, kernel)
+        assert unpacked(packed, kernel, np.array(order, np.int64), block) == expected
+
+
+def test_rows_of_several_layouts_lie_beside_frames():
+    batches = [pa.record_batch({"a": [1, None, 3]}), pa.record_batch({"a": ["x", "yy"], "b": [[0.5], []]})]
+    packed = [try_pack_examples(batch, compiled)[0] for batch in batches]
+    frame = try_encode_examples(batches[0].slice(0, 1))[0].data
+    rows = [one.data[one.offsets[row] : one.offsets[row + 1]] for one in packed for row in range(len(one))]
+    rows.insert(2, np.concatenate([np.zeros(8, np.uint8), frame]))
+    data, offsets = np.concatenate(rows), np.cumsum([0, *map(len, rows)])
+    layouts = compiled.Layouts([one.layout for one in packed])
+    out = np.empty(int(layouts.lengths(data, offsets).sum()), np.uint8)
+    order = np.arange(len(rows))
+    assert layouts.gather(data, offsets, order, 0, 0, out, 0) == (6, 0, len(out))
+    one, other = (try_encode_examples(batch)[0].data for batch in batches)
+    third = int(try_encode_examples(batches[0])[0].offsets[2])
+    assert out.tobytes() == b"".join(part.tobytes() for part in (one[:third], frame, one[third:], other))
+    with pytest.raises(ValueError, match="a row is not of these layouts"):
+        compiled.Layouts([packed[0].layout]).gather(data, offsets, order, 0, 0, out, 0)
+
+
+@pytest.mark.parametrize("kinds", ["iftIFT", "t", "", "i" * 20])
+def test_the_kernel_refuses_damaged_rows(kinds):
+    values = {"i": 7, "f": 0.5, "t": "text" * 9, "I": [1, 1 << 40], "F": [0.5, 1.5], "T": ["a", "b" * 40]}
+    batch = pa.record_batch({f"{number}-{kind}": [values[kind]] for number, kind in enumerate(kinds)} or {"x": [None]})
+    packed, _ = try_pack_examples(batch, compiled)
+    layouts, whole = compiled.Layouts([packed.layout]), unpacked(packed, compiled, [0])
+    out, order = np.empty(len(whole), np.uint8), np.zeros(1, np.int64)
+    for size in range(len(packed.data)):
+        with pytest.raises(ValueError, match="a row is not of these layouts"):
+            layouts.gather(packed.data[:size].copy(), np.array([0, size]), order, 0, 0, out, 0)
+    for place in range(len(packed.data)):
+        for bit in range(8):
+            data = packed.data.copy()
+            data[place] ^= 1 << bit
+            try:
+                *_, filled = layouts.gather(data, packed.offsets, order, 0, 0, out, 0)
+            except ValueError:
+                continue
+            assert filled <= len(out)  # and a sanitizer looks on
+
+
+@pytest.mark.parametrize("order", [[-1], [1], [5]])
+def test_the_kernel_refuses_to_unpack_what_is_not_there(order):
+    packed, _ = try_pack_examples(pa.record_batch({"a": [1]}), compiled)
+    with pytest.raises(ValueError, match="a row is not of these layouts"):
+        unpacked(packed, compiled, order)
 
 
 @pytest.mark.parametrize("name_size", [1, 20, *range(50, 60), 100, 130, 20_000])
