@@ -62,7 +62,7 @@ class RecordEncoder:
     Attributes:
       spec: the options of the dataset; with shuffle `none`, rows must carry their position in `_shuffle_key`.
       shard_format: the shard format.
-      packs: whether to pack records, in a format that does so (`ShardFormat.packing`). Those of rows with a key of
+      packs: whether to pack records, in a format that does so (`ShardFormat.packs`). Those of rows with a key of
         their own are not packed: many of them may share it, and are then in the order of their bytes.
     """
 

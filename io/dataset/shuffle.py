@@ -98,7 +98,8 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
 
         In the order of the input, the bytes of runs are copied to shards as they are.
         """
-        return spec.shard_format().packing if spec.shuffle == "global" else None
+        shard_format = spec.shard_format()
+        return shard_format.packing if spec.shuffle == "global" and shard_format.packs else None
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spills runs, plans shards, merges."""

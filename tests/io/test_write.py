@@ -205,6 +205,20 @@ def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
 
 
 @pytest.mark.each_runner
+@pytest.mark.parametrize("options", [{}, {"index": True, "compression": "none"}, {"format": "arrayrecord"}], ids=str)
+def test_rows_of_any_columns_and_keys_lie_side_by_side(tmp_path, options):
+    keyed = table(40, **{SHUFFLE_KEY: pa.array([5] * 40, pa.uint64())})
+    batches = [table(20).select(["id", "name"]), table(20), table(20).select(["parts"]), keyed, table(9)]
+    for spill in (True, False):
+        assert write(tmp_path / str(spill), batches, num_shards=2, spill=spill, **options) == "published"
+        assert read_manifest(str(tmp_path / str(spill))).splits == {"train": 109}
+        assert list(verify_dataset(str(tmp_path / str(spill)))) == []
+    assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
+    spilled, grouped = (read_manifest(str(tmp_path / name)) for name in ("True", "False"))
+    assert spilled.shards == grouped.shards, "indexes too"
+
+
+@pytest.mark.each_runner
 @pytest.mark.parametrize("spill", [True, False])
 def test_number_of_shards_follows_the_bytes(tmp_path, spill):
     write(tmp_path, Slices(table(), 90), num_shards=None, shard_bytes=4096, spill=spill, compression="none")

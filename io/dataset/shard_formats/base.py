@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.reasons import Note, Reason
 from penstock.io.schema import Feature, Kind
-from penstock.io.sort.records import Bytes, EncodedRecords, Ints, Keys, MakePacking, RecordSink, read_into
+from penstock.io.sort.records import Bytes, EncodedRecords, Ints, Keys, Packing, RecordSink, read_into
 
 # Takes the bytes of a file, in order. The caller may reuse the memory afterwards.
 Store: TypeAlias = Callable[[bytes | memoryview], None]
@@ -117,12 +117,12 @@ class ShardFormat(ABC):
     Attributes:
       compression: one that the format supports.
       columns: names and types of the columns, for a format that needs them.
-      packing: makes records of packed ones, given their layouts; None for a format that does not pack them.
+      packs: whether records can be packed while they are shuffled (`penstock.io.sort.records`).
       keys_of_records: whether the bytes of a record say where it is shuffled to, as columns have types that cannot be
         hashed (`hash_rows`).
     """
 
-    packing: ClassVar[MakePacking | None] = None
+    packs: ClassVar[bool] = False
     keys_of_records: ClassVar[bool] = False
 
     compression: str
@@ -137,7 +137,11 @@ class ShardFormat(ABC):
         """
 
     def pack(self, batch: pa.RecordBatch) -> EncodedRows:
-        """Encodes rows as packed records, if there is a `packing`."""
+        """Encodes rows as packed records, in a format that packs."""
+        raise NotImplementedError
+
+    def packing(self, layouts: Iterable[bytes]) -> Packing:
+        """Returns what makes records of those that `pack` made, in a format that packs."""
         raise NotImplementedError
 
     def shuffle_keys(self, rows: pa.RecordBatch, encoded: EncodedRows, seed: int) -> Keys:

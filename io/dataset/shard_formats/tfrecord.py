@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -38,7 +38,7 @@ _WINDOW_BITS = {"gzip": 31, "zlib": 15}
 class TFRecordShards(ShardFormat):
     """Files that TensorFlow reads; a value that a tf.Example cannot hold rejects its row."""
 
-    packing = examples.Layouts
+    packs = True
     record_type: ClassVar[RecordType] = "example"
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:
@@ -49,6 +49,10 @@ class TFRecordShards(ShardFormat):
         """Encodes rows as framed tf.Examples without what the names and kinds of the columns say of them."""
         packed, faults = try_pack_examples(batch)
         return EncodedRows(packed.data, packed.offsets, faults, packed.layout)
+
+    def packing(self, layouts: Iterable[bytes]) -> examples.Layouts:
+        """Returns what makes framed tf.Examples of those that `pack` made."""
+        return examples.Layouts(layouts)
 
     def notes(self, rows: pa.RecordBatch) -> Sequence[Note]:
         """Returns what becomes of doubles as float32."""

@@ -1,0 +1,118 @@
+"""Packed records: they take the way of others, and come out in the order of the bytes that they stand for."""
+
+import dataclasses
+import itertools
+import pathlib
+
+import numpy as np
+import pytest
+from depth import scaled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.io.sort.merge import MergedRuns, Written
+from penstock.io.sort.records import BlockWriter, EncodedRecords, records_batch, sorted_order
+from penstock.io.sort.runs import RunWriter
+
+KEYS = st.integers(0, 3) | st.integers(0, 2**64 - 1)
+ROWS = st.lists(st.tuples(KEYS, st.sampled_from([None, b"A", b"BB"]), st.binary(max_size=9)), max_size=60)
+
+
+class Complements:
+    """Packed records that lie in the reverse order of their records: complements of their bytes.
+
+    A record begins with its layout, which a packed one lacks; in front of it is the first byte of the layout, in eight.
+    """
+
+    def __init__(self, layouts):
+        self.layouts = {layout[0]: layout for layout in layouts}
+
+    def unpacked(self, packed):
+        number, rest = int.from_bytes(packed[:8], "little"), packed[8:]
+        return self.layouts[number] + bytes(255 - byte for byte in rest) if number else rest
+
+    def lengths(self, data, offsets):
+        rows = (data[start:end].tobytes() for start, end in itertools.pairwise(offsets))
+        return np.array([len(self.unpacked(row)) for row in rows], np.int64)
+
+    def gather(self, data, offsets, order, index, skip, out, filled):
+        while index < len(order) and filled < len(out):
+            rest = self.unpacked(data[offsets[order[index]] : offsets[order[index] + 1]].tobytes())[skip:]
+            part = rest[: len(out) - filled]
+            out[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
+            index, skip = (index + 1, 0) if len(part) == len(rest) else (index, skip + len(part))
+        return index, skip, filled
+
+
+def packed(layout, content):
+    return content if layout is None else layout[:1] + bytes(7) + bytes(255 - byte for byte in content)
+
+
+def batch_of(rows, layout):
+    """A batch of rows of one layout; without one they are no packed ones."""
+    parts = [packed(layout, content) for _, _, content in rows]
+    keys = np.array([key for key, *_ in rows], np.uint64)
+    offsets = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+    return records_batch(
+        np.zeros(len(rows), np.uint16), keys, np.frombuffer(b"".join(parts), np.uint8), offsets, None, layout
+    )
+
+
+def spill(directory, rows, chunk, buffer_bytes=1 << 20):
+    writer = RunWriter(str(directory), ("train",), buffer_bytes, make_packing=Complements)
+    found = []
+    for start in range(0, len(rows), chunk):
+        for layout in (None, b"A", b"BB"):
+            some = [row for row in rows[start : start + chunk] if row[1] == layout]
+            found += writer.add(batch_of(some, layout))
+    return [*found, *writer.flush()]
+
+
+def read(merged, block=7):
+    out = bytearray()
+    blocks = BlockWriter(out.extend, block)
+    written = merged.write(0, 1 << 64, blocks)
+    blocks.flush()
+    return bytes(out), written
+
+
+def expected(rows):
+    whole = sorted((key, (layout or b"") + content) for key, layout, content in rows)
+    return b"".join(record for _, record in whole), Written(len(rows))
+
+
+@settings(max_examples=scaled(100))
+@given(rows=ROWS, chunk=st.integers(1, 60), buffer_bytes=st.integers(0, 300), block=st.integers(1, 50))
+def test_packed_records_come_out_whole_and_in_order(tmp_path_factory, rows, chunk, buffer_bytes, block):
+    found = spill(tmp_path_factory.mktemp("runs"), rows, chunk, buffer_bytes)
+    content, written = expected(rows)
+    assert read(MergedRuns(found, make_packing=Complements), block) == (content, written)
+    assert sum(run.unpacked_bytes for run in found) == len(content)
+
+
+def test_a_layout_is_written_once_beside_the_runs(tmp_path):
+    rows = [(key, layout, b"x") for key in range(9, 0, -1) for layout in (b"A", b"BB")]
+    found = spill(tmp_path, rows, 1, 20)
+    assert len(found) > 2
+    files = list(tmp_path.glob("*.layout*"))
+    assert sorted(file.read_bytes() for file in files) == [b"A", b"BB"]
+    assert {path for run in found for path in run.layouts} == set(map(str, files))
+
+
+def test_runs_of_one_process_are_read_by_another(tmp_path):
+    one = spill(tmp_path, [(1, b"A", b"x"), (3, None, b"frame")], 2)
+    other = spill(tmp_path, [(2, b"BB", b"y"), (0, b"A", b"z")], 2)
+    assert read(MergedRuns([*one, *other], make_packing=Complements))[0] == b"AzAxBByframe"
+    for path in pathlib.Path(tmp_path).glob("*.layout"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"\.layout"):
+        MergedRuns(one, make_packing=Complements)
+
+
+def test_equal_records_need_no_memory_to_be_sorted(monkeypatch):
+    monkeypatch.setattr(EncodedRecords, "gather_all", lambda *_: pytest.fail("unpacked"))
+    found = EncodedRecords.of(batch_of([(1, b"A", b"same"), (1, b"A", b"same"), (0, b"A", b"other")], b"A"))
+    order = sorted_order(dataclasses.replace(found, packing=Complements([b"A"])))
+    assert order is not None
+    assert order.tolist() == [2, 0, 1]
