@@ -63,7 +63,7 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Contest:
     encoder = RecordBatchToExamplesEncoder()
 
     def encode_by(kernel: ModuleType) -> Callable[[pa.RecordBatch], Any]:
-        return lambda batch: examples.encode_columns(kernel_columns(batch, names), kernel).data
+        return lambda batch: examples.encode_columns(kernel_columns(batch, names), examples.allocate_bytes, kernel).data
 
     def tfx_bsl(batch: pa.RecordBatch) -> bytes:
         file = io.BytesIO()

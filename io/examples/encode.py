@@ -94,12 +94,13 @@ def allocate_bytes(size: int) -> Bytes:
 
 
 def try_encode_examples(
-    batch: pa.RecordBatch, kernel: ModuleType = examples
+    batch: pa.RecordBatch, allocate: Callable[[int], Bytes] = allocate_bytes, kernel: ModuleType = examples
 ) -> tuple[EncodedExamples, dict[int, list[Reason]]]:
     """Encodes the rows that have a faithful form as framed tf.Examples, in order, and reports why the others have none.
 
     Args:
       batch: the rows.
+      allocate: returns the uint8[size] to write the records to, given their size in bytes.
       kernel: the kernel's module of this process, or its twin.
 
     Returns:
@@ -109,7 +110,7 @@ def try_encode_examples(
     Raises:
       ConfigError: for a column of a type without a tf.Example form, or two columns of one name.
     """
-    return _of_good_rows(batch, lambda columns: encode_columns(columns, kernel))
+    return _of_good_rows(batch, lambda columns: encode_columns(columns, allocate, kernel))
 
 
 def try_pack_examples(
@@ -177,7 +178,9 @@ def _overflows(values: pa.Array) -> tuple[Ints, str, str]:
     return np.flatnonzero(beyond.to_numpy(zero_copy_only=False)), "write.int_overflow", limit
 
 
-def encode_columns(columns: pa.RecordBatch, kernel: ModuleType, context: int = -1) -> EncodedExamples:
+def encode_columns(
+    columns: pa.RecordBatch, allocate: Callable[[int], Bytes], kernel: ModuleType, context: int = -1
+) -> EncodedExamples:
     """Encodes columns in types that the kernel reads, in name order, as framed tf.Examples.
 
     With `context`, so many of them are the context of tf.SequenceExamples, and the others are the feature lists, each a
@@ -188,7 +191,7 @@ def encode_columns(columns: pa.RecordBatch, kernel: ModuleType, context: int = -
       DataError: for a record of more than 2 GiB.
     """
     rows, offsets = _measured(columns, kernel, context)
-    data = allocate_bytes(int(offsets[-1]))
+    data = allocate(int(offsets[-1]))
     rows.write(data)
     return EncodedExamples(data, offsets)
 
@@ -198,7 +201,7 @@ def _pack_columns(columns: pa.RecordBatch, kernel: ModuleType) -> PackedExamples
     rows.measure_packed(offsets := np.empty_like(offsets))
     data = allocate_bytes(int(offsets[-1]))
     rows.write_packed(data)
-    return PackedExamples(data, offsets, rows.layout)
+    return PackedExamples(data, offsets, rows.layout())
 
 
 def _measured(columns: pa.RecordBatch, kernel: ModuleType, context: int = -1) -> tuple[Any, Ints]:

@@ -103,9 +103,9 @@ def _encode(batch: pa.RecordBatch, columns: _Columns, kernel: ModuleType) -> Enc
     context = kernel_columns(batch, columns.context)
     lists = [_feature_list(batch, name, name in columns.lengths, kernel) for name in columns.lists]
     if not columns.names:
-        return encode_columns(context, kernel, context=0)
+        return encode_columns(context, allocate_bytes, kernel, context=0)
     both = pa.RecordBatch.from_arrays([*context.columns, *lists], columns.names)
-    return encode_columns(both, kernel, context=len(columns.context))
+    return encode_columns(both, allocate_bytes, kernel, context=len(columns.context))
 
 
 def _feature_list(batch: pa.RecordBatch, name: str, has_lengths: bool, kernel: ModuleType) -> pa.Array:

@@ -166,16 +166,15 @@ cdef class Examples:
             if is_list and not (columns.columns[index].is_list and columns.columns[index].kind == BYTES):
                 raise ValueError(f"column {index} is no list of serialized Features")
             _open_column(&self._features[index], &columns.columns[index], label, is_list)
-        self._id = _layout_id(self.layout)
+        self._id = _layout_id(self.layout())
         self._fixed = _place_parts(self._features, columns.size)
 
     def __dealloc__(self):
         free(self._features)
         free(self._contexts)
 
-    @property
     def layout(self):
-        """bytes: the kinds and names of the columns, without which packed rows cannot be read."""
+        """Returns the kinds and names of the columns, without which packed rows cannot be read."""
         return b"".join(
             bytes([self._columns.columns[index].kind + LIST * self._columns.columns[index].is_list]) + label for index, label in enumerate(self._labels)
         )

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
-from penstock.io.kernel.pure.runs import gather_slices
 from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.kernel.shared.pieces import (
     Bytes,
+    gather_slices,
     group_equal,
     put_constant,
     put_fixed,
@@ -118,9 +118,8 @@ class Examples:
                 positions = positions + layout.sizes
         put_fixed(data, offsets[1:] - FOOTER_BYTES, _masked_crcs(data, offsets))
 
-    @property
     def layout(self) -> bytes:
-        """What packed rows leave out: nothing, here."""
+        """Returns what packed rows leave out: nothing, here."""
         return b""
 
     def measure_packed(self, offsets: Ints) -> None:

@@ -27,7 +27,7 @@ def unpacked(packed, kernel, order, block=1 << 20):
 def check_same(batch):
     ours, theirs = (
         (encoded.data.tobytes(), encoded.offsets.tolist(), faults)
-        for encoded, faults in (try_encode_examples(batch, kernel) for kernel in (compiled, pure))
+        for encoded, faults in (try_encode_examples(batch, kernel=kernel) for kernel in (compiled, pure))
     )
     assert ours == theirs
     for kernel in (compiled, pure):
