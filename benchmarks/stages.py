@@ -32,8 +32,8 @@ from penstock.io.columns.event_times import assign_event_time
 from penstock.io.columns.hashing import SHUFFLE_SALT, hash_rows, salted
 from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shard_formats import load_format
+from penstock.io.dataset.shard_formats.base import EncodedRows
 from penstock.io.dead_letters.record import row_letters
-from penstock.io.examples.encode import try_encode_examples
 from penstock.io.files.inputs import match_files
 from penstock.io.formats.base import Parsed
 from penstock.io.formats.csv.format import CsvFormat
@@ -74,7 +74,8 @@ STAGES = {
     "spill": ("spill in the order of the input", True),
     "shard": ("write the shard in the order of the input", True),
     "hash": ("hash rows", False),
-    "sort": ("sort and spill shuffled", False),
+    "pack": ("pack tf.Examples", False),
+    "sort": ("sort and spill them shuffled", False),
     "merge": ("merge and write the shard shuffled", False),
 }
 
@@ -103,12 +104,13 @@ class Stages:
         self._checks = record_checks(message)
         self._rules = compile_rules(RULES, self._features)
         self._fitted = load_graph(features)
+        self._format = load_format("tfrecord", "none")
 
     def run(self, folder: pathlib.Path) -> tuple[int, dict[str, float]]:
         """Returns the number of rows, and the CPU seconds of each stage."""
         clock, rows = Clock(), 0
         ordered = RunWriter(str(folder), ["train"], ORDERED_BUFFER_BYTES)
-        shuffled = RunWriter(str(folder), ["train"], MAX_RUN_BYTES)
+        shuffled = RunWriter(str(folder), ["train"], MAX_RUN_BYTES, make_packing=self._format.packing)
         runs: dict[str, list[Run]] = {"spill": [], "sort": []}
         for batch in self._read(clock):
             rows += batch.num_rows
@@ -117,24 +119,23 @@ class Stages:
             with clock.stage("hash"):
                 keys = hash_rows(batch, [feature.name for feature in self._features], salted(0, SHUFFLE_SALT))
             with clock.stage("encode"):
-                records = _records(batch, order)
+                records = _records(self._format.encode(batch), order)
             with clock.stage("spill"):
                 runs["spill"] += ordered.add(records)
-            records = _records(batch, keys)
+            with clock.stage("pack"):
+                records = _records(self._format.pack(batch), keys)
             with clock.stage("sort"):
                 runs["sort"] += shuffled.add(records)
         for name, writer in (("spill", ordered), ("sort", shuffled)):
             with clock.stage(name):
                 runs[name] += writer.flush()
-        for name, spilled in (("shard", runs["spill"]), ("merge", runs["sort"])):
+        merged = {
+            "shard": MergedRuns(runs["spill"]),
+            "merge": MergedRuns(runs["sort"], make_packing=self._format.packing),
+        }
+        for name, records in merged.items():
             with clock.stage(name):
-                write_shard(
-                    str(folder / f"{name}.tfrecord"),
-                    "shard",
-                    "train",
-                    load_format("tfrecord", "none"),
-                    MergedRuns(spilled),
-                )
+                write_shard(str(folder / f"{name}.tfrecord"), "shard", "train", self._format, records)
         return rows, clock.seconds
 
     def _read(self, clock: Clock) -> Iterator[pa.RecordBatch]:
@@ -175,9 +176,9 @@ class Stages:
             return assign_split(batch, {"train": 1.0}, None)
 
 
-def _records(batch: pa.RecordBatch, keys: Keys) -> pa.RecordBatch:
-    encoded, _ = try_encode_examples(batch)
-    return records_batch(np.zeros(batch.num_rows, np.uint16), keys, encoded.data, encoded.offsets, None)
+def _records(encoded: EncodedRows, keys: Keys) -> pa.RecordBatch:
+    splits = np.zeros(len(keys), np.uint16)
+    return records_batch(splits, keys, encoded.data, encoded.offsets, None, encoded.layout)
 
 
 def markdown(rows: int, runs: list[dict[str, float]]) -> str:
