@@ -62,8 +62,7 @@ class RecordEncoder:
     Attributes:
       spec: the options of the dataset; with shuffle `none`, rows must carry their position in `_shuffle_key`.
       shard_format: the shard format.
-      packs: whether to pack records, in a format that does so (`ShardFormat.packs`). Those of rows with a key of
-        their own are not packed: many of them may share it, and are then in the order of their bytes.
+      packs: whether to pack records, in a format that does so (`ShardFormat.packs`).
     """
 
     spec: DatasetSpec
@@ -79,8 +78,7 @@ class RecordEncoder:
           DataError: for a null shuffle key.
         """
         batch = without_views(batch)
-        packs = self.packs and SHUFFLE_KEY not in batch.schema.names
-        encode = self.shard_format.pack if packs else self.shard_format.encode
+        encode = self.shard_format.pack if self.packs else self.shard_format.encode
         encoded = encode(with_origin_columns(batch) if self.spec.keep_origin else batch)
         rows = drop_rows(batch, encoded.faults) if encoded.faults else batch
         times = rows.column(EVENT_TIME) if EVENT_TIME in rows.schema.names else None

@@ -7,6 +7,7 @@ In this module, the *index* of a record is its number within its run.
 
 import bisect
 import dataclasses
+import functools
 import io
 import itertools
 import pathlib
@@ -205,16 +206,25 @@ class MergedRuns:
                 for run, first, last in zip(self._runs, start, end, strict=True)
             ]
             seen = [
-                run.record(index - 1) for run, index, last in zip(self._runs, ahead, end, strict=True) if index < last
+                self._record(run, index - 1)
+                for run, index, last in zip(self._runs, ahead, end, strict=True)
+                if index < last
             ]
             if not seen:
                 return
             limit = min(seen)
             start = [
-                first + bisect.bisect_right(range(first, index), limit, key=run.record)
+                first + bisect.bisect_right(range(first, index), limit, key=functools.partial(self._record, run))
                 for run, first, index in zip(self._runs, start, ahead, strict=True)
             ]
             yield start
+
+    def _record(self, run: "_RunReader", index: int) -> bytes:
+        """Reads the bytes of one record, not packed any more."""
+        data = np.frombuffer(run.record(index), np.uint8)
+        offsets = np.array([0, len(data)])
+        record = EncodedRecords(np.zeros(1, np.uint16), np.zeros(1, np.uint64), data, offsets, packing=self._packing)
+        return record.gather_all(np.zeros(1, np.int64))[0].tobytes()
 
 
 def merge_batches(

@@ -41,12 +41,15 @@ Ints = npt.NDArray[np.int64]
 # Stands for the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
 
+# Bytes of records that are unpacked at once, to be sorted.
+_UNPACKED_BYTES = 8 << 20
+
 # Bytes that are hashed, compressed and written at once: few enough for a processor's own cache.
 BLOCK_BYTES = 1 << 20
 
 
 class Packing(Protocol):
-    """Makes records of packed ones. A record behind eight zero bytes is not packed (`unpacked_behind_zeros`)."""
+    """Makes records of packed ones."""
 
     def lengths(self, data: Bytes, offsets: Ints) -> Ints:
         """Returns int64[n], the sizes of the records."""
@@ -158,16 +161,13 @@ def records_batch(
     return pa.record_batch([pa.array(splits, pa.uint16()), pa.array(keys, pa.uint64()), record, times], schema=schema)
 
 
-def layout_of(batch: pa.RecordBatch) -> bytes | None:
-    """Returns the layout of a batch of `RECORDS`; None if they are not packed."""
-    return (batch.schema.metadata or {}).get(_LAYOUT)
+def layout_of(batch: pa.RecordBatch) -> bytes:
+    """Returns the layout of a batch of packed `RECORDS`.
 
-
-def unpacked_behind_zeros(records: EncodedRecords) -> EncodedRecords:
-    """Makes records that are not packed such that they can lie among packed ones."""
-    zeros = np.zeros((1, 8), np.uint8)
-    data, offsets = runs.join_parts(len(records), [zeros], [(records.data, records.offsets)])
-    return dataclasses.replace(records, data=data, offsets=offsets)
+    Raises:
+      KeyError: if they are not packed.
+    """
+    return bytes((batch.schema.metadata or {})[_LAYOUT])
 
 
 def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecords:
@@ -181,24 +181,31 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
-    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already.
-
-    Those that share split and key take, while they are sorted, the memory that they need when they are not packed.
-    """
+    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already."""
     order = runs.sort_order(records.splits, records.keys, records.data, records.offsets)
     return order if records.packing is None else _by_unpacked_bytes(records, order)
 
 
 def _by_unpacked_bytes(records: EncodedRecords, order: Ints | None) -> Ints | None:
-    """Corrects the order of records that share a key: the bytes of packed ones are in another order."""
+    """Corrects the order of different records that share a key: packed, they are in the order of other bytes.
+
+    This takes the memory of about `_UNPACKED_BYTES` of unpacked records, or of those that share one key.
+    """
     known = np.arange(len(records)) if order is None else order
     places = runs.differing_ties(records.splits, records.keys, records.data, records.offsets, known)
     if not len(places):
         return order
     rows = known[places]
-    right = runs.sort_order(records.splits[rows], records.keys[rows], *records.gather_all(rows))
-    if right is not None:
-        known[places] = rows[right]
+    splits, keys = records.splits[rows], records.keys[rows]
+    # Whole groups of one key are unpacked together.
+    firsts = np.flatnonzero(np.append(True, (splits[1:] != splits[:-1]) | (keys[1:] != keys[:-1])))
+    steps = starts_of(records.lengths[rows])[firsts] // _UNPACKED_BYTES
+    starts = firsts[np.diff(steps, prepend=-1) > 0]
+    for start, end in itertools.pairwise([*starts.tolist(), len(rows)]):
+        some = rows[start:end]
+        right = runs.sort_order(splits[start:end], keys[start:end], *records.gather_all(some))
+        if right is not None:
+            known[places[start:end]] = some[right]
     return known
 
 

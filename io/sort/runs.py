@@ -35,7 +35,6 @@ from penstock.io.sort.records import (
     concat_records,
     layout_of,
     sorted_order,
-    unpacked_behind_zeros,
 )
 
 # All workers of a process together buffer about `_PROCESS_BYTES`, and each of them from 16 to 32 MiB. While there are
@@ -106,7 +105,7 @@ class _RunFile:
             starts = offsets - offsets[0]
         else:
             blocks = BlockWriter(self._write)
-            blocks.write_ordered(records, rows)
+            blocks.write_ordered(dataclasses.replace(records, packing=None), rows)
             blocks.flush()
             starts = np.zeros(len(rows) + 1, np.int64)
             np.cumsum(np.diff(records.offsets)[rows], out=starts[1:])
@@ -172,7 +171,7 @@ class RunWriter:
       splits: the names of the splits, by their numbers.
       buffer_bytes: bytes of records that are sorted at once; a larger batch is written alone.
       run_bytes: approximate bytes of records in a run.
-      make_packing: for packed records; records of a batch without a layout are then taken among them.
+      make_packing: for packed records; each batch then has a layout.
     """
 
     def __init__(
@@ -196,7 +195,9 @@ class RunWriter:
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
         """Adds a batch of `RECORDS`; yields the runs that this completes."""
-        records = self._open(batch)
+        records = EncodedRecords.of(batch)
+        if self._make_packing is not None:
+            self._keep_layout(batch)
         if self._filled + records.nbytes > len(self._buffer):
             yield from self._write_buffer()
         if records.nbytes > len(self._buffer):
@@ -208,15 +209,10 @@ class RunWriter:
             # Not the bytes: they lie in the buffer, and would be in memory twice.
             self._parts.append(dataclasses.replace(records, data=_NO_BYTES))
 
-    def _open(self, batch: pa.RecordBatch) -> EncodedRecords:
-        records, layout = EncodedRecords.of(batch), layout_of(batch)
-        if self._make_packing is None:
-            return records
-        if layout is None:
-            return unpacked_behind_zeros(records)
+    def _keep_layout(self, batch: pa.RecordBatch) -> None:
+        layout = layout_of(batch)
         if layout not in self._layouts:
             self._layouts[layout] = _store_layout(self._directory, layout)
-        return records
 
     def flush(self) -> Iterator[Run]:
         """Writes the buffer and yields all remaining runs."""
@@ -234,9 +230,9 @@ class RunWriter:
             yield from self._write(records)
 
     def _write(self, records: EncodedRecords) -> Iterator[Run]:
-        order = sorted_order(records)
-        packing = None if self._make_packing is None else self._make_packing(self._layouts)
-        lengths = dataclasses.replace(records, packing=packing).lengths
+        if self._make_packing is not None:
+            records = dataclasses.replace(records, packing=self._make_packing(self._layouts))
+        order, lengths = sorted_order(records), records.lengths
         for split, start, end in records.by_split(order):
             rows = slice(start, end) if order is None else order[start:end]
             first_key = int(records.keys[rows][0])

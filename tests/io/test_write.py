@@ -207,7 +207,7 @@ def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
 @pytest.mark.each_runner
 @pytest.mark.parametrize("options", [{}, {"index": True, "compression": "none"}, {"format": "arrayrecord"}], ids=str)
 def test_rows_of_any_columns_and_keys_lie_side_by_side(tmp_path, options):
-    keyed = table(40, **{SHUFFLE_KEY: pa.array([5] * 40, pa.uint64())})
+    keyed = table(40, **{SHUFFLE_KEY: pa.array([5] * 40, pa.uint64())})  # in the order of their bytes
     batches = [table(20).select(["id", "name"]), table(20), table(20).select(["parts"]), keyed, table(9)]
     for spill in (True, False):
         assert write(tmp_path / str(spill), batches, num_shards=2, spill=spill, **options) == "published"

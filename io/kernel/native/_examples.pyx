@@ -9,7 +9,7 @@ packed row are little-endian::
     part   = of each column: int64, float32, or uint32, the size of the piece, of texts and lists; 0 without a value
     piece  = the bytes of a text; or the values of a list as they lie in the tf.Example
 
-The layout is the kinds and names of the columns. A row whose id is 0 is a frame, which follows the id.
+The layout is the kinds and names of the columns.
 
 First every row is measured, column by column; then blocks of rows that stay in the cache are written, column by column.
 The bytes in front of the values of a feature are a template, with the lengths in it still to be set, wherever these are
@@ -85,7 +85,6 @@ cdef enum:
     FRAME_FOOTER = 4
     FLOAT_SIZE = 4
     # A packed row begins with the id of its layout and the size of its frame.
-    LAYOUT_SIZE = 8
     PACKED_HEADER = 12
     LIST = 4  # added to the kind of a column of lists, in a layout
     AHEAD = 8  # rows that are on their way from memory while one is unpacked
@@ -456,8 +455,8 @@ cdef inline void _pack_rows(
 
 
 def _layout_id(bytes layout not None):
-    """A hash of a layout; 0 stands for none."""
-    return int.from_bytes(hashlib.blake2b(layout, digest_size=LAYOUT_SIZE).digest(), "little") or 1
+    """A hash of a layout."""
+    return int.from_bytes(hashlib.blake2b(layout, digest_size=8).digest(), "little")
 
 
 cdef struct Layout:
@@ -468,7 +467,7 @@ cdef struct Layout:
 
 
 cdef struct Packed:
-    const Layout* layout  # NULL for a frame behind the id
+    const Layout* layout
     const uint8_t* at
     const uint8_t* end
     const uint8_t* limit  # of all rows
@@ -599,22 +598,18 @@ cdef class Layouts:
         cdef int64_t start = offsets[row], end = offsets[row + 1], index
         cdef uint64_t number
         cdef uint32_t size
-        if not (0 <= start <= end <= data.shape[0] and end - start >= LAYOUT_SIZE):
+        if not (0 <= start <= end <= data.shape[0] and end - start >= PACKED_HEADER):
             return False
         packed.at = &data[start]
         packed.end = packed.at + (end - start)
         packed.limit = &data[0] + data.shape[0]
         memcpy(&number, packed.at, 8)
-        if not number:
-            packed.layout = NULL
-            packed.frame = end - start - LAYOUT_SIZE
-            return True
         if number != self._last.number:
             for index in range(self._size):
                 if self._layouts[index].number == number:
                     self._last = &self._layouts[index]
         packed.layout = self._last
-        if number != self._last.number or end - start < self._last.fixed:
+        if not self._size or number != self._last.number or end - start < self._last.fixed:
             return False
         memcpy(&size, packed.at + 8, 4)
         packed.frame = size
@@ -629,9 +624,6 @@ cdef bint _unpack(const Packed* packed, uint8_t* frame) noexcept nogil:
     cdef uint8_t* out
     cdef uint8_t* end = frame + packed.frame - FRAME_FOOTER
     cdef uint32_t crc
-    if packed.layout == NULL:
-        memcpy(frame, packed.at + LAYOUT_SIZE, packed.frame)
-        return True
     features = _features_size(size)
     if features < 0:
         return False

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.io.kernel.pure import runs
 from penstock.io.kernel.pure.columns import Column, Kind, open_columns
 from penstock.io.kernel.shared.offsets import Ints, starts_of
 from penstock.io.kernel.shared.pieces import (
     Bytes,
-    gather_slices,
     group_equal,
     put_constant,
     put_fixed,
@@ -30,7 +30,6 @@ from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, mask_
 
 _TAGS = {Kind.BYTES: b"\x0a", Kind.FLOAT: b"\x12", Kind.INT: b"\x1a"}
 _FLOAT_BYTES = 4
-_ID_BYTES = 8
 # From each of these values on, a varint needs one more byte.
 _VARINT_STEPS = np.array([1 << bits for bits in range(7, 64, 7)], np.uint64)
 
@@ -71,7 +70,7 @@ class Examples:
         self._headers: _Pieces = []
         # For each part of a record, what stands in front of it, and its columns.
         self._parts: list[tuple[_Pieces, list[_Layout]]] = []
-        self._offsets = self._packed = np.zeros(1, np.int64)
+        self._offsets = np.zeros(1, np.int64)
 
     def measure(self, offsets: Ints) -> int:
         """Computes the start of each frame, and the end of the last.
@@ -125,21 +124,17 @@ class Examples:
     def measure_packed(self, offsets: Ints) -> None:
         """Computes the start of each packed row, and the end of the last; the rows must have been measured.
 
-        A row is packed for a while, to be smaller. The kernel leaves out the names of the columns; here each row is its
-        frame, behind the id 0, which says so.
+        A row is packed for a while, to be smaller. The kernel leaves out the names of the columns; here nothing is left
+        out, and a packed row is its frame.
 
         Args:
           offsets: int64[rows + 1], which this fills.
         """
-        self._packed = offsets
-        offsets[:] = self._offsets + _ID_BYTES * np.arange(self._rows + 1)
+        offsets[:] = self._offsets
 
     def write_packed(self, data: Bytes) -> None:
         """Writes the measured packed rows; they fill `data`."""
-        frames = np.empty(int(self._offsets[-1]), np.uint8)
-        self.write(frames)
-        data[:] = 0
-        put_slices(data, self._packed[:-1] + _ID_BYTES, frames, self._offsets[:-1], np.diff(self._offsets))
+        self.write(data)
 
 
 class Layouts:
@@ -150,15 +145,13 @@ class Layouts:
 
     def lengths(self, data: Bytes, offsets: Ints) -> Ints:
         """Returns int64[n], the sizes of the frames of rows."""
-        return np.diff(offsets) - _ID_BYTES
+        return np.diff(offsets)
 
     def gather(
         self, data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
     ) -> tuple[int, int, int]:
         """Writes the frames of rows in an order, as `penstock.io.kernel.runs.gather` copies records."""
-        return gather_slices(
-            data, offsets[:-1] + _ID_BYTES, self.lengths(data, offsets), order, index, skip, out, filled
-        )
+        return runs.gather(data, offsets, order, index, skip, out, filled)
 
 
 class Features:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.io.kernel.shared.offsets import Ints, starts_of
-from penstock.io.kernel.shared.pieces import Bytes, Pieces, content_of, gather_slices, gathered, slices
+from penstock.io.kernel.shared.pieces import Bytes, Pieces, content_of, gathered, put_slices, slices
 
 _LENGTH_BYTES = 4
 _NO_LIST = np.uint32(0xFFFFFFFF)
@@ -75,7 +75,24 @@ def gather(
     Returns:
       `index`, `skip` and `filled` after the copy.
     """
-    return gather_slices(data, offsets[:-1], np.diff(offsets), order, index, skip, out, filled)
+    while index < len(order) and filled < len(out):
+        # Try as many records as would fit if all had the mean size; copy those that fit whole, and of the next one the
+        # bytes that fit.
+        count = max(1, (len(out) - filled) * (len(offsets) - 1) // max(1, int(offsets[-1] - offsets[0])))
+        rows = order[index : index + count]
+        starts, sizes = offsets[rows], offsets[rows + 1] - offsets[rows]
+        starts[0] += skip
+        sizes[0] -= skip
+        ends = filled + np.cumsum(sizes)
+        whole = int(ends.searchsorted(len(out), side="right"))
+        put_slices(out, (ends - sizes)[:whole], data, starts[:whole], sizes[:whole])
+        if whole:
+            index, skip, filled = index + whole, 0, int(ends[whole - 1])
+        if whole < len(rows):
+            part = len(out) - filled
+            out[filled:] = data[starts[whole] : starts[whole] + part]
+            skip, filled = skip + part, len(out)
+    return index, skip, filled
 
 
 def join_parts(rows: int, fixed: Sequence[Bytes], pieces: Sequence[tuple[Bytes, Ints]]) -> tuple[Bytes, Ints]:

@@ -88,30 +88,6 @@ def put_slices(out: Bytes, positions: Ints, data: Bytes, starts: Ints, lengths: 
             _windows(out, length)[positions[group]] = _windows(data, length)[starts[group]]
 
 
-def gather_slices(
-    data: Bytes, starts: Ints, lengths: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
-) -> tuple[int, int, int]:
-    """Copies slices of `data` in an order to `out[filled:]` until it is full, as `penstock.io.kernel.runs.gather`."""
-    while index < len(order) and filled < len(out):
-        # Try as many records as would fit if all had the mean size; copy those that fit whole, and of the next one the
-        # bytes that fit.
-        count = max(1, (len(out) - filled) * len(lengths) // max(1, int(lengths.sum())))
-        rows = order[index : index + count]
-        begins, sizes = starts[rows], lengths[rows]
-        begins[0] += skip
-        sizes[0] -= skip
-        ends = filled + np.cumsum(sizes)
-        whole = int(ends.searchsorted(len(out), side="right"))
-        put_slices(out, (ends - sizes)[:whole], data, begins[:whole], sizes[:whole])
-        if whole:
-            index, skip, filled = index + whole, 0, int(ends[whole - 1])
-        if whole < len(rows):
-            part = len(out) - filled
-            out[filled:] = data[begins[whole] : begins[whole] + part]
-            skip, filled = skip + part, len(out)
-    return index, skip, filled
-
-
 def slices(data: Bytes, offsets: Ints) -> pa.Array:
     """Returns adjacent slices of `data` as an array of binary values."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]

@@ -52,22 +52,18 @@ def test_rows_are_unpacked_in_any_order_to_blocks_of_any_size(batch, block, rand
         assert unpacked(packed, kernel, np.array(order, np.int64), block) == expected
 
 
-def test_rows_of_several_layouts_lie_beside_frames():
+def test_rows_of_several_layouts_lie_side_by_side():
     batches = [pa.record_batch({"a": [1, None, 3]}), pa.record_batch({"a": ["x", "yy"], "b": [[0.5], []]})]
     packed = [try_pack_examples(batch, compiled)[0] for batch in batches]
-    frame = try_encode_examples(batches[0].slice(0, 1))[0].data
-    rows = [one.data[one.offsets[row] : one.offsets[row + 1]] for one in packed for row in range(len(one))]
-    rows.insert(2, np.concatenate([np.zeros(8, np.uint8), frame]))
-    data, offsets = np.concatenate(rows), np.cumsum([0, *map(len, rows)])
+    data = np.concatenate([one.data for one in packed])
+    offsets = np.append(packed[0].offsets, packed[0].offsets[-1] + packed[1].offsets[1:])
     layouts = compiled.Layouts([one.layout for one in packed])
-    out = np.empty(int(layouts.lengths(data, offsets).sum()), np.uint8)
-    order = np.arange(len(rows))
-    assert layouts.gather(data, offsets, order, 0, 0, out, 0) == (6, 0, len(out))
-    one, other = (try_encode_examples(batch)[0].data for batch in batches)
-    third = int(try_encode_examples(batches[0])[0].offsets[2])
-    assert out.tobytes() == b"".join(part.tobytes() for part in (one[:third], frame, one[third:], other))
-    with pytest.raises(ValueError, match="a row is not of these layouts"):
-        compiled.Layouts([packed[0].layout]).gather(data, offsets, order, 0, 0, out, 0)
+    out, order = np.empty(int(layouts.lengths(data, offsets).sum()), np.uint8), np.arange(5)
+    assert layouts.gather(data, offsets, order, 0, 0, out, 0) == (5, 0, len(out))
+    assert out.tobytes() == b"".join(try_encode_examples(batch)[0].data.tobytes() for batch in batches)
+    for known in ([], [packed[0].layout]):
+        with pytest.raises(ValueError, match="a row is not of these layouts"):
+            compiled.Layouts(known).gather(data, offsets, order, 0, 0, out, 0)
 
 
 @pytest.mark.parametrize("kinds", ["iftIFT", "t", "", "i" * 20])
