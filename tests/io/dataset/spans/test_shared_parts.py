@@ -35,7 +35,7 @@ def test_it_is_what_json_says(text):
 
 @pytest.mark.parametrize("text", ["", text_of(3)[:-9], text_of(3).replace("    },", "    ", 1), '{"a": [\n    {\n'])
 def test_what_is_no_json_is_refused(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(json.JSONDecodeError):
         SharedParts().parse(text)
 
 
