@@ -107,6 +107,26 @@ def test_a_day_without_rows_adds_nothing_and_may_come_later(made, dataset, tmp_p
     assert [span.rows_out for span in manifest_of(dataset).spans] == [30, 30, 30]
 
 
+def test_provenance_that_was_edited_is_named_by_each_job(made, dataset, capsys):
+    path = dataset / "manifest.json"
+    fields = json.loads(path.read_text())
+    fields["provenance"]["inputs"] = "day1.csv"
+    path.write_text(json.dumps(fields))
+    letters = f"--dead_letters={dataset}/*/dead_letters/*.jsonl"
+    for run, argv in (
+        (prepare.run, [f"--input={made}/day*.csv", f"--output={dataset}", "--append"]),
+        (spans.run, [dataset]),
+        (spans.log, [dataset]),
+        (spans.compact, [dataset]),
+        (replay.run, [letters, f"--output={dataset}", "--append"]),
+        (verify.run, [f"--dataset={dataset}"]),
+    ):
+        assert main("spans", run, list(map(str, argv))) == 1
+        told = "".join(capsys.readouterr())
+        assert "provenance.inputs must be a list of objects, got 'day1.csv'" in told
+        assert "manifest.json" in told
+
+
 def test_a_first_span_without_rows_is_an_error(tmp_path):
     (tmp_path / "day.csv").write_text("id,fare\n")
     code, err = job(f"--input={tmp_path}/day.csv", f"--output={tmp_path}/out", "--append")
@@ -274,13 +294,16 @@ def test_compact_then_clean(dataset, capsys):
 
 @pytest.mark.parametrize(
     ("run", "argv"),
-    [(spans.drop_span, ["1"]), (spans.retain, ["3000d"]), (spans.compact, [])],
+    [(spans.drop_span, ["1"]), (spans.retain, ["365d"]), (spans.compact, [])],
     ids=["drop-span", "retain", "compact"],
 )
 def test_a_full_disk_is_told_without_flags_of_other_jobs(dataset, capsys, monkeypatch, run, argv):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    found = manifest_of(dataset)
+    old = dataclasses.replace(found.spans[0], date="2020-01-01T00:00:00Z")
+    (dataset / "manifest.json").write_text(dataclasses.replace(found, spans=(old, found.spans[1])).to_json())
     monkeypatch.setattr(folders.os, "replace", full)
     assert main("spans", run, [str(dataset), *argv]) == 1
     error = capsys.readouterr().err
