@@ -1,5 +1,7 @@
 """Two columns of one name, which a program's own batches may have: each transform refuses them and names the column."""
 
+import datetime
+
 import apache_beam as beam
 import pyarrow as pa
 import pytest
@@ -53,7 +55,9 @@ TRANSFORMS = {
     "RejectDuplicates": lambda folder, graph: transforms.RejectDuplicates([transforms.UniqueKey(("b",))]),
     "AssignSplit": lambda folder, graph: transforms.AssignSplit({"x": 0.5, "y": 0.5}, key=["a"]),
     "AssignSplit by others": lambda folder, graph: transforms.AssignSplit({"x": 0.5, "y": 0.5}, key=["b"]),
-    "SplitByTime": lambda folder, graph: transforms.AssignSplit(by=transforms.SplitByTime("x<1970-01-02, y")),
+    "SplitByTime": lambda folder, graph: transforms.AssignSplit(
+        by=transforms.SplitByTime({"x": datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC), "y": None})
+    ),
     "AssignShuffleKey": lambda folder, graph: transforms.AssignShuffleKey(columns=["b"]),
     "AssignEventTime": lambda folder, graph: transforms.AssignEventTime("b:s"),
     "KeepSource": lambda folder, graph: transforms.KeepSource(),
