@@ -43,8 +43,25 @@ ORIGIN_TYPE = pa.struct([("uri", pa.dictionary(pa.int32(), pa.string())), ("posi
 
 
 def feature_names(batch: pa.RecordBatch) -> list[str]:
-    """Returns the names of the data columns in the batch's order, without the reserved ones."""
+    """Returns the names of the data columns in the batch's order, without the reserved ones.
+
+    Raises:
+      ConfigError: as `check_different_names`.
+    """
+    check_different_names(batch)
     return [name for name in batch.schema.names if name not in RESERVED]
+
+
+def check_different_names(batch: pa.RecordBatch) -> None:
+    """Refuses two columns of one name, which a program may have made; no reader and no adapter gives any.
+
+    Raises:
+      ConfigError: names the column.
+    """
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise ConfigError(f"a pyarrow.RecordBatch has more than one column named {twice!r}; rename or drop one")
 
 
 def check_column_names(names: list[str], uri: str) -> None:

@@ -121,7 +121,8 @@ class WriteDataset(TakesBatches, RejectingTransform):
         fails the pipeline.
       spill: spill to this machine's disk between the stages: for runners whose workers share it.
       extras: relative paths of files and folders that were staged (`Staging`) and belong to the dataset.
-      provenance: JSON values for the manifest.
+      provenance: JSON values for the manifest. What jobs read of it must be as they write it: `inputs`, if there are
+        any, a list of objects with a `uri`, and `options` an object.
       notes: what is known of the whole input before it is written, for the manifest.
       window: windows, or their text (`fixed:60s`, `sliding:60s/10s`; for a stream also `flush:100000/30s`, windows of
         processing time, see `FlushWindows`); needs `num_shards`.

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
-from penstock.io.batches import TakesBatches, drop_rows
+from penstock.io.batches import TakesBatches, check_different_names, drop_rows
 from penstock.io.beam.durations import AnyDuration, as_duration
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import Unit, assign_event_time, future_reasons, parse_event_time
@@ -65,6 +65,7 @@ class _AssignEventTimeFn(beam.DoFn):
         self._counters = RowCounters("AssignEventTime")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        check_different_names(batch)
         timed, reasons = assign_event_time(batch, self._column, self._unit)
         reasons |= future_reasons(timed.column(EVENT_TIME), self._max_ahead)
         self._counters.add(in_rows=batch.num_rows, bad_rows=len(reasons))

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, check_global_window, is_untyped
+from penstock.io.batches import TakesBatches, check_different_names, check_global_window, is_untyped
 from penstock.io.columns.conform import conform_batch
 from penstock.io.columns.flatten import flatten_batch
 from penstock.io.columns.lists import list_column
@@ -297,6 +297,7 @@ class _GatherEvidenceFn(beam.CombineFn):
         return Evidence()
 
     def add_input(self, accumulator: Evidence, batch: pa.RecordBatch) -> Evidence:
+        check_different_names(batch)
         return accumulator.merge(gather_evidence(batch, self._features, self._checks, self._exact_kinds))
 
     def merge_accumulators(self, accumulators: Iterable[Evidence]) -> Evidence:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from penstock.io.batches import feature_names
+from penstock.io.batches import check_different_names, feature_names
 from penstock.io.columns.lists import kernel_columns
 from penstock.io.kernel import hashing
 from penstock.io.kernel.pure import rows as kernel_rows
@@ -51,8 +51,9 @@ def hash_rows(
       version: of the hash, 1 or 2.
 
     Raises:
-      ConfigError: for a column of a type without a tf.Example form.
+      ConfigError: for a column of a type without a tf.Example form, and for two columns of one name.
     """
+    check_different_names(batch)
     names = sorted(feature_names(batch) if columns is None else columns)
     return hashing.hash_rows(kernel_columns(batch, names), seed % (1 << 64), version == 2)
 

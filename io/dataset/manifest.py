@@ -140,6 +140,55 @@ def _runs_of(run_id: str, provenance: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield from _runs_of(part["run_id"], part.get("provenance", {}))
 
 
+_TYPES = {int: "an integer", str: "a text", Mapping: "an object", Sequence: "a list"}
+# Of an input that a provenance lists, the fields that must be of one type.
+_INPUT_FIELDS = {"size": int, "version": str, "crc32c": str, "ends": str, "span": str, "part": str}
+
+
+def check_provenance(provenance: Mapping[str, Any], name: str = "provenance") -> None:
+    """Checks what other runs read of a provenance; more may be in it.
+
+    Args:
+      provenance: what a run records about itself.
+      name: of it, for messages.
+
+    Raises:
+      DataError: names the field that is of another type.
+    """
+    for field in ("inputs", "retired"):
+        for place, one in _objects(provenance, field, name, "uri"):
+            for inner, kind in _INPUT_FIELDS.items():
+                if one.get(inner) is not None:
+                    _check_type(one[inner], kind, f"{place}.{inner}")
+    for place, part in _objects(provenance, "parts", name, "run_id"):
+        own = part.get("provenance", {})
+        _check_type(own, Mapping, f"{place}.provenance")
+        check_provenance(own, f"{place}.provenance")
+    for field in ("options", "split", "versions"):
+        _check_type(provenance.get(field, {}), Mapping, f"{name}.{field}")
+    given = provenance.get("options", {}).get("input") or ()
+    _check_type(given, Sequence, f"{name}.options.input")
+    for uri in given:
+        _check_type(uri, str, f"{name}.options.input")
+
+
+def _objects(provenance: Mapping[str, Any], field: str, name: str, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields where each object of a list is, and the object, which has a text as its key."""
+    found = provenance.get(field, ())
+    if isinstance(found, str) or not isinstance(found, Sequence):
+        raise DataError(f"{name}.{field} must be a list of objects, got {found!r}")
+    for index, one in enumerate(found):
+        place = f"{name}.{field}[{index}]"
+        _check_type(one, Mapping, place)
+        _check_type(one.get(key), str, f"{place}.{key}")
+        yield place, one
+
+
+def _check_type(value: object, kind: type, name: str) -> None:
+    if not isinstance(value, kind):
+        raise DataError(f"{name} must be {_TYPES[kind]}, got {value!r}")
+
+
 class SpanFolders:
     """Tells which folder of some spans a file is in; a split, which is a folder too, may begin with `run-`."""
 
@@ -162,6 +211,7 @@ class ManifestFile:
     dead_letters: tuple[PublishedDeadLetters, ...]
     notes: tuple[Note, ...]
     extras: tuple[str, ...]
+    provenance: Mapping[str, Any]
 
     def to_json(self) -> str:
         """Returns indented JSON. A shard without an index does not mention it, as before there were any."""
@@ -182,7 +232,9 @@ class ManifestFile:
             fields = json.loads(text)
             if fields["version"] != cls.VERSION:
                 raise DataError(f"manifest version must be {cls.VERSION}, got {fields['version']}")
-            return _typed(from_fields(cls, fields))
+            found = _typed(from_fields(cls, fields))
+            found.check_provenances()
+            return found
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"not a manifest: {error!r}") from error
 
@@ -207,6 +259,14 @@ class ManifestFile:
             return cls.from_json(text)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+    def check_provenances(self) -> None:
+        """Checks what other runs read of its provenance, and of those of its spans.
+
+        Raises:
+          DataError: as `check_provenance`.
+        """
+        check_provenance(self.provenance)
 
     def files(self) -> Iterable[str]:
         """Yields the relative paths of all files that the manifest lists, except the contents of extra folders."""
@@ -272,6 +332,12 @@ class Manifest(ManifestFile):
     def extra(self, name: str) -> str | None:
         """Returns the relative path of an extra. Statistics are those of the newest span, since each has its own."""
         return self.spans[-1].statistics if self.spans and name == STATISTICS else super().extra(name)
+
+    def check_provenances(self) -> None:
+        """As in the base."""
+        super().check_provenances()
+        for span in self.spans:
+            check_provenance(span.provenance, f"span {span.name}: provenance")
 
     def part_of(self, span: Span) -> Self:
         """Returns the manifest of a span alone, as its run had it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
 from penstock.io.beam.windows import AnyWindows, FlushWindows, parse_windows
+from penstock.io.dataset.manifest import check_provenance
 from penstock.io.dataset.options import (
     COMPACTED,
     DEAD_LETTERS,
@@ -25,7 +26,7 @@ from penstock.io.dataset.options import (
     Shuffle,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 from penstock.io.reasons import EXCLUDED, Note, complete_notes
 from penstock.io.reserved import origin_provenance
 
@@ -107,6 +108,10 @@ class DatasetSpec:
         self._set("splits", tuple(self.splits))
         self._set("extras", tuple(self.extras))
         self._set("notes", tuple(self.notes))
+        try:
+            check_provenance(self.provenance)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
         if isinstance(self.window, str):
             self._set("window", parse_windows(self.window))
         lateness = as_duration(self.allowed_lateness, "allowed_lateness", unit=MILLISECOND)

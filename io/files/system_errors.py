@@ -4,11 +4,12 @@ Python's own text names no file where a write fails, and never says how much spa
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from penstock.io.beam import progress
 from penstock.io.errors import StorageError
@@ -20,14 +21,63 @@ _GONE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT,
 _REFUSED = (errno.EACCES, errno.EPERM)
 _MANY = (errno.EMFILE, errno.ENFILE)
 
+# The flags of the command that this process runs; None where it runs none.
+_flags: frozenset[str] | None = None
+
+
+def remedies_of(flags: Collection[str] | None) -> None:
+    """Says which flags the command of this process has, with their dashes, so that remedies name no others.
+
+    None says that it runs none any more.
+    """
+    global _flags
+    _flags = None if flags is None else frozenset(flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """What to do about an error, as a text.
+
+    Attributes:
+      flag: the flag that it names.
+      text: what it is.
+      otherwise: what it is for a command that has no such flag.
+    """
+
+    flag: str
+    text: str
+    otherwise: str
+
+    def __str__(self) -> str:
+        return self.text if _flags is None or self.flag in _flags else self.otherwise
+
+
 # What the files of a run are for, when one of them cannot be written.
-SPILL_REMEDY = "make room there, or pass --spill_dir DIR (without it, TMPDIR) with a folder of another disk"
-OUTPUT_REMEDY = "make room there, or name another --output"
-_REMEDY = "make room there, or use another disk (--output, and --spill_dir for temporary files)"
+SPILL_REMEDY = Remedy(
+    "--spill_dir",
+    "make room there, or pass --spill_dir DIR (without it, TMPDIR) with a folder of another disk",
+    "make room there, or set TMPDIR to a folder of another disk",
+)
+OUTPUT_REMEDY = Remedy("--output", "make room there, or name another --output", "make room there")
+_REMEDY = Remedy(
+    "--output",
+    "make room there, or use another disk (--output, and --spill_dir for temporary files)",
+    "make room there, or use another disk",
+)
+_FEWER_FILES = Remedy(
+    "--direct_num_workers",
+    "raise the limit (ulimit -n), or lower the number of workers (--direct_num_workers)",
+    "raise the limit (ulimit -n)",
+)
+_LESS_MEMORY = Remedy(
+    "--direct_num_workers",
+    "each worker holds rows of its own, so fewer need less (--direct_num_workers 1); if",
+    "if",
+)
 
 
 @contextlib.contextmanager
-def writing(path: str, remedy: str, counter: str | None = None) -> Iterator[None]:
+def writing(path: str, remedy: Remedy | str, counter: str | None = None) -> Iterator[None]:
     """Names the file, and what to do, where a write in the block fails.
 
     Args:
@@ -47,7 +97,7 @@ def writing(path: str, remedy: str, counter: str | None = None) -> Iterator[None
         raise StorageError(explained(error, path, remedy, _needed(path, counter) if counter else "")) from error
 
 
-def explained(error: OSError, path: str | None = None, remedy: str = _REMEDY, needed: str = "") -> str:
+def explained(error: OSError, path: str | None = None, remedy: Remedy | str = _REMEDY, needed: str = "") -> str:
     """The text of an error of the operating system, in one line; as it is if nothing more is known.
 
     Args:
@@ -60,10 +110,7 @@ def explained(error: OSError, path: str | None = None, remedy: str = _REMEDY, ne
     what = os.strerror(error.errno) if error.errno else ""
     if error.errno in _MANY:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return (
-            f"{_named(path)}{what}: a process may have {limit:,} at a time; raise the limit (ulimit -n), or lower the "
-            "number of workers (--direct_num_workers)"
-        )
+        return f"{_named(path)}{what}: a process may have {limit:,} at a time; {_FEWER_FILES}"
     if path is None:
         return str(error)
     if error.errno is None:  # of a library
@@ -124,7 +171,6 @@ def out_of_memory(detail: str = "", place: str = "") -> str:
     """
     asked = f" ({' '.join(detail.split())})" if detail.strip() else ""
     return (
-        f"memory ran out{f' in {place}' if place else ''}{asked}: each worker holds rows of its own, so fewer need "
-        "less (--direct_num_workers 1); if one part of a file is too large for that, write the file with smaller ones "
-        "(row groups, stripes, blocks)"
+        f"memory ran out{f' in {place}' if place else ''}{asked}: {_LESS_MEMORY} one part of a file is too large for "
+        "that, write the file with smaller ones (row groups, stripes, blocks)"
     )

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 import penstock
 from penstock.io.files.extras import check_runner
 from penstock.io.files.stores.config import StoreConfig, check_no_secrets, configure
-from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, job_parser, parse_job
+from penstock.io.files.system_errors import remedies_of
+from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, flag_names, job_parser, parse_job
 from pipelines._cli.named import Named
 from pipelines._report.crash import keep_traceback
 from pipelines._report.logging import is_verbose, set_up_logging, without_worker_tracebacks
@@ -98,7 +99,9 @@ class JobOptions:
           SystemExit: 0 after --help, 2 for an unknown flag or a bad value.
           ConfigError: for flags that are missing or do not go together.
         """
-        namespace, beam_flags = parse_job(cls.parser(), sys.argv[1:] if argv is None else argv)
+        parser = cls.parser()
+        remedies_of({*flag_names(parser), *(["--direct_num_workers"] if "run" in cls.families() else [])})
+        namespace, beam_flags = parse_job(parser, sys.argv[1:] if argv is None else argv)
         values: dict[str, Any] = {name: kind.from_namespace(namespace) for name, kind in cls.families().items()}
         options = cls(**values, given=frozenset(vars(namespace)), beam_flags=beam_flags)
         options.check()
@@ -200,6 +203,8 @@ def main(job: str, run: Run, argv: Sequence[str] | None = None) -> int:
             say(printable_lines(str(error)))
             return result.exit_code
         return _fail(program(job), f"{result.error}{_show_traceback(error, result)}", result.exit_code)
+    finally:
+        remedies_of(None)
 
 
 def _show_traceback(error: BaseException, result: Result) -> str:

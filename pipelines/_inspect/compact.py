@@ -16,6 +16,7 @@ from penstock.io.dataset.windowed.manifest import WindowSet
 from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
+from penstock.io.files.temporary import spilling_to
 from penstock.transforms.statistics.statistics import merge_statistics
 from pipelines._inspect.spans import result_of
 from pipelines._options.spans import CompactOptions
@@ -31,6 +32,11 @@ _DAY = datetime.timedelta(days=1)
 
 def run(options: CompactOptions) -> int:
     """Runs the job, as `pipelines.spans.compact` does."""
+    with spilling_to(options.arguments.spill_dir):
+        return _run(options)
+
+
+def _run(options: CompactOptions) -> int:
     started, names, given = job_started(), tuple(dict.fromkeys(options.others)), options.arguments
     if read_manifest(options.dataset) is None and list_files(stores.join(options.dataset, WINDOWS)):
         return tell(_of_windows(options, started), given.json)

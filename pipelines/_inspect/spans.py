@@ -9,7 +9,7 @@ from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.layout import SCHEMA
 from penstock.io.dataset.manifest import Manifest, Span
 from penstock.io.dataset.spans.drop import dataset_with_spans, drop_spans, find_spans, older_than
-from penstock.io.dataset.spans.versions import read_version, read_versions
+from penstock.io.dataset.spans.versions import Version, read_version, read_versions
 from penstock.io.dataset.spans.whole import named, with_spans
 from penstock.io.errors import ConfigError, PenstockError
 from penstock.io.files import stores
@@ -42,53 +42,39 @@ def list_versions(options: LogOptions) -> int:
     started = job_started()
     dataset_with_spans(options.dataset)
     present = {*list_files(options.dataset)}
-    versions = list(read_versions(options.dataset))
-    before: Manifest | None = None
-    entries = []
-    for manifest in versions:
-        entries.append(_entry(manifest, before, present))
-        before = manifest
+    before: Version | None = None
+    entries: list[Mapping[str, Any]] = []
+    for version in read_versions(options.dataset):
+        entries.append(_entry(version, before, present))
+        before = version
     result = SpansResult(
         job=options.name,
         seconds=time.monotonic() - started,
         dataset=options.dataset,
-        version=versions[-1].dataset_version,
+        version=entries[-1]["version"],
         versions=tuple(reversed(entries)),
     )
     return tell(result, options.arguments.json)
 
 
-def _entry(manifest: Manifest, before: Manifest | None, present: set[str]) -> dict[str, Any]:
-    added, removed = _rewritten(*_changed(before, manifest))
+def _entry(version: Version, before: Version | None, present: set[str]) -> dict[str, Any]:
+    old = before.spans if before else {}
+    added, removed = version.spans.keys() - old.keys(), old.keys() - version.spans.keys()
+    # What came of spans that were put together has the rows that they had.
+    rewritten = {run for run in added if run in version.parts and version.parts[run] <= removed}
+    removed = removed.difference(*(version.parts[run] for run in rewritten))
     return {
-        "version": manifest.dataset_version,
-        "created": manifest.created,
-        "run_id": manifest.run_id,
-        "operation": manifest.operation or "prepare",
-        "dataset_id": manifest.dataset_id,
-        "spans": len(with_spans(manifest).spans),
-        "rows_out": manifest.rows_out,
-        "rows_added": sum(span.rows_out for span in added),
-        "rows_removed": sum(span.rows_out for span in removed),
-        "readable": all(shard.path in present for shard in manifest.shards),
+        "version": version.number,
+        "created": version.created,
+        "run_id": version.run_id,
+        "operation": version.operation or "prepare",
+        "dataset_id": version.dataset_id,
+        "spans": len(version.spans),
+        "rows_out": version.rows_out,
+        "rows_added": sum(version.spans[run] for run in added - rewritten),
+        "rows_removed": sum(old[run] for run in removed),
+        "readable": version.shards <= present,
     }
-
-
-def _changed(before: Manifest | None, after: Manifest) -> tuple[list[Span], list[Span]]:
-    """The spans that a version has and the one before has not, and the other way round; a span is known by its run."""
-    old = {span.run_id: span for span in (with_spans(before).spans if before else ())}
-    new = {span.run_id: span for span in with_spans(after).spans}
-    added = [span for run, span in new.items() if run not in old]
-    return added, [span for run, span in old.items() if run not in new]
-
-
-def _rewritten(added: Sequence[Span], removed: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """The same without spans that were put together, and what came of them: the rows are the same."""
-    gone = {span.run_id for span in removed}
-    parts = {span.run_id: {part["run_id"] for part in span.provenance.get("parts", ())} for span in added}
-    same = {run: runs for run, runs in parts.items() if runs and runs <= gone}
-    kept = gone.difference(*same.values())
-    return [span for span in added if span.run_id not in same], [span for span in removed if span.run_id in kept]
 
 
 def compare_versions(options: DiffOptions) -> int:
@@ -117,6 +103,14 @@ def compare_versions(options: DiffOptions) -> int:
         not_compared=why_not,
     )
     return tell(result, options.arguments.json)
+
+
+def _changed(before: Manifest | None, after: Manifest) -> tuple[list[Span], list[Span]]:
+    """The spans that a version has and the one before has not, and the other way round; a span is known by its run."""
+    old = {span.run_id: span for span in (with_spans(before).spans if before else ())}
+    new = {span.run_id: span for span in with_spans(after).spans}
+    added = [span for run, span in new.items() if run not in old]
+    return added, [span for run, span in old.items() if run not in new]
 
 
 def _statistics(dataset: str, before: Manifest, after: Manifest) -> tuple[tuple[Mapping[str, Any], ...], str | None]:

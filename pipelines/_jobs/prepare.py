@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -88,6 +89,8 @@ from pipelines._run.staging import (
 )
 from pipelines._run.stopping import Stopping
 from pipelines._run.stream import watch_stream
+
+_LOGGER = logging.getLogger(__name__)
 
 # Of a folder and a run id.
 _MakeHandler = Callable[[str, str], DeadLetterHandler]
@@ -204,13 +207,20 @@ def run(options: PrepareOptions) -> int:
     if options.run.is_described:
         result: Result = describe(options, source)
     elif appending is not None and isinstance(source, FileSource) and not source.files:
-        seconds = time.monotonic() - job_started()
-        result = DatasetResult(
-            job=options.name, status="nothing_to_do", seconds=seconds, output=output, skipped=appending.skipped
-        )
+        result = _nothing_to_add(options, appending)
     else:
         result = prepare(options, source, appending=appending)
     return tell(result, options.run.json)
+
+
+def _nothing_to_add(options: PrepareOptions, appending: Appending) -> DatasetResult:
+    return DatasetResult(
+        job=options.name,
+        status="nothing_to_do",
+        seconds=time.monotonic() - job_started(),
+        output=str(options.output.output),
+        skipped=appending.skipped,
+    )
 
 
 def _recipe(options: DatasetJobOptions, source: Source) -> Recipe:
@@ -304,6 +314,9 @@ def _write_dataset(
         report = None if outcome is None else report_run(options, outcome, plan)
     seconds = time.monotonic() - started
     if outcome is not None:
+        if outcome.status == "no_rows" and isinstance(options, PrepareOptions) and appending and appending.base:
+            _LOGGER.warning("%s", no_rows(source))
+            return _nothing_to_add(options, appending)
         result = dataclasses.replace(_judged(outcome, options, source, seconds, report), read_twice=twice)
         return result if appending is None else dataclasses.replace(result, skipped=appending.skipped)
     windows = [window for window in read_window_manifests(output) if window.run_id == run_id]

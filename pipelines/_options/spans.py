@@ -9,7 +9,7 @@ from penstock.io.dataset.options import check_span_name
 from penstock.io.errors import ConfigError
 from pipelines._cli.command import JobOptions
 from pipelines._cli.flags import Options, bare, byte_size, duration, flag
-from pipelines._cli.named import DATASET_BARE
+from pipelines._cli.named import DATASET_BARE, SPILL
 
 _CODES = "exit codes: 0 done; 1 the data failed; 2 wrong usage"
 _JSON = "print the result as one line of JSON (docs/jobs.md)"
@@ -111,6 +111,12 @@ class CompactArguments(_Arguments):
         "of windows: those that begin in the same period are put together; periods count from 1970, UTC (default: 1d)",
         type=duration,
         metavar="DURATION",
+    )
+    spill_dir: str | None = flag(
+        "folder on this machine for the records while they are sorted (default: in DATASET; where that is in a store, "
+        "TMPDIR)",
+        metavar="DIR",
+        names=SPILL,
     )
     json: bool = flag(_JSON, False, action="store_true")
     verbose: bool = flag(_VERBOSE, False, action="store_true")

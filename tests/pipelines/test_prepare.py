@@ -242,6 +242,16 @@ def test_split_and_shard_are_independent(tmp_path):
     assert max(abs(count / np.mean(records) - 1) for count in records) < 0.05
 
 
+@pytest.mark.parametrize(("shards", "told"), [(5, True), (3, False), (None, False)])
+def test_more_shards_than_rows_are_told(tmp_path, capsys, shards, told):
+    (tmp_path / "in.csv").write_text("a\n1\n2\n3\n")
+    flags = [f"--num_shards={shards}"] if shards else []
+    assert run_prepare(f"--input={tmp_path}/in.csv", f"--output={tmp_path}/out", "--split=train=1", *flags) == 0
+    out = capsys.readouterr().out
+    assert ("splits with more shards than rows, so with empty ones: 1" in out) == told
+    assert ("train: 5 shards of 3 rows: pass a smaller --num_shards, or none" in out) == told
+
+
 @pytest.mark.each_runner
 def test_rows_with_one_split_key_stay_together(tmp_path):
     rows = [{"user": f"u{row % 701}", "day": row % 3, "n": row} for row in range(3000)]

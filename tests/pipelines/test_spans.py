@@ -1,6 +1,7 @@
 """Adding to a dataset end to end, and the jobs about spans and versions."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -12,7 +13,9 @@ from helpers import job, manifest_of, run_prepare
 from quick_windows import write_windows
 
 import penstock
+from penstock.io.dataset.spans import rewrite
 from penstock.io.errors import ConfigError
+from penstock.io.files import folders
 from penstock.io.files.folders import list_files
 from penstock.io.reserved import SPLIT
 from penstock.transforms.dataset_report import dataset_report
@@ -20,6 +23,7 @@ from penstock.transforms.statistics.compute import compute_statistics
 from penstock.transforms.statistics.options import StatisticsOptions
 from penstock.transforms.verify import verify_dataset
 from pipelines import check, compare, prepare, profile, replay, spans, status, verify
+from pipelines._cli.command import main
 from pipelines._jobs import replay as _replay
 
 
@@ -83,6 +87,50 @@ def test_inputs_that_are_in_are_left_out(made, dataset, capsys):
     found = told(capsys, prepare.run, f"--input={made}/day*.csv", f"--output={dataset}", "--append", "--json")
     assert (found["status"], found["skipped"]) == ("nothing_to_do", [f"{made}/day1.csv", f"{made}/day2.csv"])
     assert manifest_of(dataset).dataset_version == 2
+
+
+@pytest.mark.parametrize("content", ["id,fare\n", ""], ids=["header", "empty"])
+def test_a_day_without_rows_adds_nothing_and_may_come_later(made, dataset, tmp_path, capsys, caplog, content):
+    day = tmp_path / "day3.csv"
+    day.write_text(content)
+    flags = f"--input={made}/day*.csv", f"--input={day}", f"--output={dataset}", "--append"
+    found = told(capsys, prepare.run, *flags, "--json")
+    assert (found["status"], found["exit_code"], len(found["skipped"])) == ("nothing_to_do", 0, 2)
+    assert f"the input has no rows: {day} (1 files" in caplog.text
+    assert prepare.run([flags[1], *flags[2:]]) == 0
+    assert "nothing to add: the input has no rows" in capsys.readouterr().out
+    assert manifest_of(dataset).dataset_version == 2
+    assert list(verify_dataset(str(dataset))) == []
+    assert not [path for path in list_files(str(dataset)) if path.startswith(".tmp")]
+    write_day(tmp_path, 3)
+    assert told(capsys, prepare.run, *flags, "--json")["rows_out"] == 30
+    assert [span.rows_out for span in manifest_of(dataset).spans] == [30, 30, 30]
+
+
+def test_provenance_that_was_edited_is_named_by_each_job(made, dataset, capsys):
+    path = dataset / "manifest.json"
+    fields = json.loads(path.read_text())
+    fields["provenance"]["inputs"] = "day1.csv"
+    path.write_text(json.dumps(fields))
+    letters = f"--dead_letters={dataset}/*/dead_letters/*.jsonl"
+    for run, argv in (
+        (prepare.run, [f"--input={made}/day*.csv", f"--output={dataset}", "--append"]),
+        (spans.run, [dataset]),
+        (spans.log, [dataset]),
+        (spans.compact, [dataset]),
+        (replay.run, [letters, f"--output={dataset}", "--append"]),
+        (verify.run, [f"--dataset={dataset}"]),
+    ):
+        assert main("spans", run, list(map(str, argv))) == 1
+        told = "".join(capsys.readouterr())
+        assert "provenance.inputs must be a list of objects, got 'day1.csv'" in told
+        assert "manifest.json" in told
+
+
+def test_a_first_span_without_rows_is_an_error(tmp_path):
+    (tmp_path / "day.csv").write_text("id,fare\n")
+    code, err = job(f"--input={tmp_path}/day.csv", f"--output={tmp_path}/out", "--append")
+    assert (code, "the input has no rows" in err, (tmp_path / "out").exists()) == (1, True, False)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +290,40 @@ def test_compact_then_clean(dataset, capsys):
     assert [one["readable"] for one in told(capsys, spans.log, dataset, "--json")["versions"]] == [True, False, False]
     with pytest.raises(penstock.io.ConfigError, match="shards of version 1 are deleted"):
         penstock.load(dataset, "train", version=1)
+
+
+@pytest.mark.parametrize(
+    ("run", "argv"),
+    [(spans.drop_span, ["1"]), (spans.retain, ["365d"]), (spans.compact, [])],
+    ids=["drop-span", "retain", "compact"],
+)
+def test_a_full_disk_is_told_without_flags_of_other_jobs(dataset, capsys, monkeypatch, run, argv):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = manifest_of(dataset)
+    old = dataclasses.replace(found.spans[0], date="2020-01-01T00:00:00Z")
+    (dataset / "manifest.json").write_text(dataclasses.replace(found, spans=(old, found.spans[1])).to_json())
+    monkeypatch.setattr(folders.os, "replace", full)
+    assert main("spans", run, [str(dataset), *argv]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.endswith("; make room there\n")
+    assert manifest_of(dataset).dataset_version == 2
+
+
+def test_records_are_sorted_where_compact_is_told_to(dataset, tmp_path, monkeypatch):
+    places, real = [], rewrite.merge_batches
+    monkeypatch.setattr(
+        rewrite, "merge_batches", lambda batches, at, *more: places.append(at) or real(batches, at, *more)
+    )
+    assert spans.compact([str(dataset), f"--spill_dir={tmp_path}/spill"]) == 0
+    assert len(places) == 2
+    assert all(place.startswith(f"{tmp_path}/spill/") for place in places)
+    assert list(verify_dataset(str(dataset))) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--spill_dir .*: is a file; name a folder"):
+        spans.compact([str(dataset), f"--spill_dir={tmp_path}/file"])
 
 
 def test_retain(dataset, made, capsys, caplog):

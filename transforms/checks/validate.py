@@ -53,7 +53,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, drop_rows
+from penstock.io.batches import TakesBatches, check_different_names, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.columns.event_times import LetterTimes
 from penstock.io.columns.lists import ListColumn, list_column
@@ -260,6 +260,7 @@ def validate_batch(batch: pa.RecordBatch, checks: RecordChecks, rules: CompiledR
     Columns are int64, float64, string or binary, or lists of those; a column that is absent is all null. Work is
     vectorised; only rejected rows cost Python time.
     """
+    check_different_names(batch)
     reasons: dict[int, list[Reason]] = collections.defaultdict(list)
     warned: list[Fault] = []
     for fault in schema_faults(batch, checks):

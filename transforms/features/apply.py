@@ -17,6 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from penstock.io.batches import (
     MAX_BATCH_BYTES,
     TakesBatches,
+    check_different_names,
     drop_rows,
     notes_of,
     slice_rows,
@@ -217,6 +218,7 @@ class _ApplyFn(beam.DoFn):
         self._checks = record_checks(transformed_schema(self._dir))
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        check_different_names(batch)
         size = batch.num_rows * self._graph.width * _BYTES_OF_VALUE
         for start, stop in slice_rows(batch.num_rows, size, max_bytes=_MAX_BYTES):
             yield from self._process((without_notes(batch) if start else batch).slice(start, stop - start))

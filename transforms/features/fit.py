@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import TakesBatches, check_global_window
+from penstock.io.batches import TakesBatches, check_different_names, check_global_window
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.errors import ConfigError, DataError, NoRowsError
 from penstock.io.files import stores
@@ -314,6 +314,7 @@ class _SelectRowsFn(beam.DoFn):
         self._counters = RowCounters("FitTransform")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        check_different_names(batch)
         selected = batch if self._split is None else rows_of_split(batch, self._split)
         if selected.num_rows:
             self._counters.add(in_rows=selected.num_rows)
@@ -331,6 +332,7 @@ class _SelectSplitFn(beam.DoFn):
         self._counters = RowCounters("FitTransform")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        check_different_names(batch)
         selected = batch if self._split is None else rows_of_split(batch, self._split)
         if selected.num_rows:
             self._counters.add(in_rows=selected.num_rows)

@@ -59,7 +59,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from penstock.io.batches import RecordBatchCoder, TakesBatches, concat_alike, split_batch
+from penstock.io.batches import RecordBatchCoder, TakesBatches, check_different_names, concat_alike, split_batch
 from penstock.io.beam import progress
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration, micros
 from penstock.io.beam.row_counters import RowCounters
@@ -214,6 +214,7 @@ class RollingFeatures(
 
 def _key_buckets(batch: pa.RecordBatch, rolling: Rolling, buckets: int) -> Buckets:
     """Returns int64: the bucket of each row's key."""
+    check_different_names(batch)
     return (key_hashes(batch, rolling) % np.uint64(buckets)).astype(np.int64)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from penstock.io.batches import TakesBatches, drop_rows
+from penstock.io.batches import TakesBatches, check_different_names, drop_rows
 from penstock.io.beam.row_counters import RowCounters
 from penstock.io.dead_letters.handler import REJECTED, RejectingTransform, reject, split_rejected
 from penstock.io.dead_letters.record import row_letters
@@ -77,6 +77,7 @@ class AssignSplit(TakesBatches, RejectingTransform):
 
 
 def _assign(batch: pa.RecordBatch, kind: SplitKind, noted_key: Sequence[str]) -> pa.RecordBatch:
+    check_different_names(batch)
     assigned = with_split(batch, kind.choose(batch).codes, kind.names)
     return note_null_keys(assigned, noted_key) if noted_key else assigned
 
@@ -87,6 +88,7 @@ class _AssignSplitFn(beam.DoFn):
         self._counters = RowCounters("AssignSplit")
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        check_different_names(batch)
         chosen = self._kind.choose(batch)
         without = {**chosen.faults, **chosen.left_out}
         self._counters.add(in_rows=batch.num_rows, bad_rows=len(without))

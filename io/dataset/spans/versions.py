@@ -4,19 +4,22 @@ A version can be read as long as all its files are there: nothing that adds, dro
 `penstock verify --clean` does, once a version has been replaced for long enough.
 """
 
+import dataclasses
 import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self, TypeVar
+
+from isal import igzip, igzip_lib
 
 from penstock.io.dataset.layout import MANIFEST, VERSIONS
 from penstock.io.dataset.manifest import Manifest, read_manifest
+from penstock.io.dataset.spans.shared_parts import SharedParts
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files, replace_file
 
+_T = TypeVar("_T")
 _FILE = re.compile(r"(\d{6,})\.json\.gz")
 
 
@@ -47,18 +50,95 @@ def version_numbers(output: str) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def read_versions(output: str) -> Iterator[Manifest]:
-    """Yields the manifests of all versions that are known, the present one last.
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """What is asked of the versions of a dataset when they are looked at one after another.
+
+    Attributes:
+      number: `dataset_version` of its manifest.
+      created, run_id, operation, dataset_id, rows_out: as in its manifest.
+      spans: the rows of each span, by the run that wrote it; one for a dataset that was never added to.
+      parts: the runs that a span was put together of, by the run that did that.
+      shards: relative paths of the shards.
+      files: relative paths of all files, and of folders that the manifest names as a whole.
+    """
+
+    number: int
+    created: str
+    run_id: str
+    operation: str
+    dataset_id: str
+    rows_out: int
+    spans: Mapping[str, int]
+    parts: Mapping[str, frozenset[str]]
+    shards: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Returns that of the fields of a manifest.
+
+        Raises:
+          KeyError: when one is missing.
+          TypeError: when one is of another kind.
+          ValueError: when they are those of a version of manifests that this release does not know.
+        """
+        if fields["version"] != Manifest.VERSION:
+            raise ValueError(f"manifest version must be {Manifest.VERSION}, got {fields['version']}")
+        spans = fields.get("spans") or [fields]
+        indexes = [shard["index"]["path"] for shard in fields["shards"] if shard.get("index")]
+        shards = frozenset(shard["path"] for shard in fields["shards"])
+        letters = [file["path"] for file in fields["dead_letters"]]
+        return cls(
+            _is(fields.get("dataset_version", 1), int),
+            _is(fields["created"], str),
+            _is(fields["run_id"], str),
+            _is(fields.get("operation", ""), str),
+            _is(fields["dataset_id"], str),
+            _is(fields["rows_out"], int),
+            {_is(span["run_id"], str): _is(span["rows_out"], int) for span in spans},
+            {
+                span["run_id"]: frozenset(part["run_id"] for part in span["provenance"]["parts"])
+                for span in spans
+                if span.get("provenance", {}).get("parts")
+            },
+            shards,
+            shards.union(indexes, letters, fields.get("extras", ())),
+        )
+
+
+def _is(value: Any, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise TypeError(f"must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def read_versions(output: str) -> Iterator[Version]:
+    """Yields all versions that are known, the present one last.
+
+    What each of them adds to the one before is parsed, and no more: each has the shards and spans of nearly all others.
 
     Raises:
-      DataError: when one cannot be read.
+      DataError: when a manifest cannot be read.
     """
-    present = read_manifest(output)
+    path, parts = stores.join(output, MANIFEST), SharedParts()
+    present = _version(path, stores.read_if_there(path), parts)
     for number in version_numbers(output):
-        if present is None or number < present.dataset_version:
-            yield _read(output, number)
+        if present is None or number < present.number:
+            earlier = stores.join(output, *version_path(number).split("/"))
+            content = stores.read_if_there(earlier)
+            found = _version(earlier, None if content is None else _unpacked(earlier, content), parts)
+            if found is not None:
+                yield found
     if present is not None:
         yield present
+
+
+def _version(path: str, content: bytes | None, parts: SharedParts) -> Version | None:
+    try:
+        return None if content is None else Version.of(parts.parse(content.decode()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: not a manifest: {error!r}") from error
 
 
 def read_version(output: str, number: int) -> Manifest:
@@ -84,11 +164,14 @@ def _read(output: str, number: int) -> Manifest:
     content = stores.read_if_there(path)
     if content is None:
         raise DataError(f"{path}: is missing")
+    return Manifest.parse(_unpacked(path, content), path)
+
+
+def _unpacked(path: str, content: bytes) -> bytes:
     try:
-        text = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        return igzip.decompress(content)
+    except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub has no class
         raise DataError(f"{path}: cannot be decompressed: {error}") from error
-    return Manifest.parse(text, path)
 
 
 def superseded(output: str, present_files: Iterable[str]) -> dict[str, str]:
@@ -107,47 +190,15 @@ def superseded(output: str, present_files: Iterable[str]) -> dict[str, str]:
       DataError: when a manifest cannot be read.
     """
     since: dict[str, str] = {}
-    last: set[str] = set()
-    for created, files in _files(output):
-        since.update(dict.fromkeys(last - files, created))
-        since = {path: time for path, time in since.items() if path not in files}
-        last = files
+    last: frozenset[str] = frozenset()
+    for version in read_versions(output):
+        since.update(dict.fromkeys(last - version.files, version.created))
+        for path in since.keys() & (version.files - last):
+            del since[path]
+        last = version.files
     if not since:
         return {}
     return {path: time for path in present_files if (time := _within(path, since)) is not None}
-
-
-def _files(output: str) -> Iterator[tuple[str, set[str]]]:
-    """Yields of each version when it was published, and its files; of a manifest only that is looked at."""
-    path = stores.join(output, MANIFEST)
-    present = _fields(path, stores.read_if_there(path))
-    for number in version_numbers(output):
-        if present is None or number < present.get("dataset_version", 1):
-            earlier = stores.join(output, *version_path(number).split("/"))
-            found = _fields(earlier, stores.read_if_there(earlier))
-            if found is not None:
-                yield found["created"], _named(found)
-    if present is not None:
-        yield present["created"], _named(present)
-
-
-def _fields(path: str, content: bytes | None) -> dict[str, Any] | None:
-    try:
-        if content is None:
-            return None
-        found = json.loads(gzip.decompress(content) if path.endswith(".gz") else content)
-        if not isinstance(found["created"], str):
-            raise TypeError("created must be a text")
-        _named(found)
-        return dict(found)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: not a manifest: {error!r}") from error
-
-
-def _named(fields: Mapping[str, Any]) -> set[str]:
-    indexes = [shard["index"] for shard in fields["shards"] if shard.get("index")]
-    files = (*fields["shards"], *indexes, *fields["dead_letters"])
-    return {*fields["extras"], *(file["path"] for file in files)}
 
 
 def _within(path: str, since: Mapping[str, str]) -> str | None:

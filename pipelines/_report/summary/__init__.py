@@ -1,5 +1,7 @@
 """Prints the result of a job: for a person the numbers of rows, the paths and the next step; for a program JSON."""
 
+from collections.abc import Sequence
+
 import yaml
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -49,6 +51,10 @@ def tell(result: Result, as_json: bool) -> int:
     return result.exit_code
 
 
+def _why_nothing(skipped: Sequence[str]) -> str:
+    return f"{counted(len(skipped), 'input')} that the dataset has or had" if skipped else "the input has no rows"
+
+
 _NO_SAVED_MODEL = "; not as a SavedModel (--export_saved_model, or penstock export)"
 
 
@@ -61,8 +67,7 @@ def _print_text(result: Result, output: str) -> None:
         case DatasetResult(status="translated"):
             print("The graph was translated and not submitted; nothing was written.")
         case DatasetResult(status="nothing_to_do"):
-            skipped = counted(len(result.skipped), "input")
-            print(f"nothing to add: {skipped} that the dataset has or had" if result.skipped else "nothing to replay")
+            print("nothing to replay" if result.letters else f"nothing to add: {_why_nothing(result.skipped)}")
         case DatasetResult():
             _print(*told_dataset(result, output))
             if result.letters is not None:

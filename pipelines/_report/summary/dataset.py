@@ -33,6 +33,7 @@ def told_dataset(result: DatasetResult, output: str) -> Iterator[RenderableType]
     yield _rows(result) if result.windows is None else _windows(result)
     if result.windows is None:
         yield _splits(result)
+        yield from listed("splits with more shards than rows, so with empty ones", _empty_shards(result))
     if result.whole is not None:
         yield _whole(result, result.whole)
     yield from listed("left out, since they are or were in the dataset", result.skipped)
@@ -87,6 +88,15 @@ def _splits(result: DatasetResult) -> Table:
     for name, split in result.splits.items():
         table.add_row(name, f"{split.rows:,}", str(split.shards), byte_text(split.bytes))
     return table
+
+
+def _empty_shards(result: DatasetResult) -> list[str]:
+    """Says which splits must have empty shards; one without rows has one in any case."""
+    return [
+        f"{name}: {split.shards:,} shards of {counted(split.rows, 'row')}: pass a smaller --num_shards, or none"
+        for name, split in result.splits.items()
+        if split.shards > max(split.rows, 1)
+    ]
 
 
 def _anomaly(found: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from penstock.io.dataset.shard_formats import load_format
 from penstock.io.dead_letters.handler import write_letters
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
 from penstock.io.errors import StorageError
-from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, explained, out_of_memory, writing
+from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, explained, out_of_memory, remedies_of, writing
 from penstock.io.reasons import Reason
 from penstock.io.schema import write_schema
 from penstock.io.sort.merge import merge_batches
@@ -84,6 +84,27 @@ def test_how_much_is_needed_follows_from_how_far_the_work_is(tmp_path):
         raise OSError(errno.ENOSPC, "x")
 
 
+@pytest.mark.parametrize(
+    ("flags", "spill", "output", "named"),
+    [
+        pytest.param(None, "--spill_dir", "--output", "--direct_num_workers", id="no_command"),
+        pytest.param(["--dataset"], "TMPDIR", None, None, id="none"),
+        pytest.param(["--spill_dir", "--dry_run"], "--spill_dir", None, None, id="spill"),
+        pytest.param(["--output", "--direct_num_workers"], "TMPDIR", "--output", "--direct_num_workers", id="output"),
+    ],
+)
+def test_remedies_name_flags_of_the_command_alone(flags, spill, output, named):
+    remedies_of(flags)
+    try:
+        full = [explained(fails(errno.ENOSPC), remedy=remedy) for remedy in (SPILL_REMEDY, OUTPUT_REMEDY)]
+        texts = [*full, explained(fails(errno.ENOSPC)), explained(fails(errno.EMFILE)), out_of_memory()]
+    finally:
+        remedies_of(None)
+    assert spill in texts[0]
+    for text, flag in zip(texts[1:], (output, output, named, named), strict=True):
+        assert flag in text if flag else "--" not in text
+
+
 def test_the_innermost_name_stays():
     outer, inner = writing("/outer", OUTPUT_REMEDY), writing("/inner", OUTPUT_REMEDY)
     with pytest.raises(StorageError, match=r"^/inner: "), outer, inner:
@@ -132,17 +153,17 @@ class TestFullDisk:
     def test_runs(self, full):
         writer = RunWriter(str(full), ["train"])
         list(writer.add(records(100_000)))
-        with pytest.raises(StorageError, match=rf"{full}/.*\.run: {NO_SPACE}; {re.escape(SPILL_REMEDY)}"):
+        with pytest.raises(StorageError, match=rf"{full}/.*\.run: {NO_SPACE}; {re.escape(str(SPILL_REMEDY))}"):
             list(writer.flush())
 
     def test_shards(self, full, tmp_path_factory):
         merged = merge_batches([records(100_000)], str(tmp_path_factory.mktemp("runs")))
-        with pytest.raises(StorageError, match=rf"{full}/part: {NO_SPACE}; {re.escape(OUTPUT_REMEDY)}"):
+        with pytest.raises(StorageError, match=rf"{full}/part: {NO_SPACE}; {re.escape(str(OUTPUT_REMEDY))}"):
             write_shard(str(full / "part"), "part", "train", load_format("tfrecord", "none"), merged)
 
     def test_dead_letters(self, full):
         letter = DeadLetter((Reason("a.b", "x" * 100_000),), "read", "a.csv", 1, "x", "text")
-        with pytest.raises(StorageError, match=rf"{full}/.*\.jsonl: {NO_SPACE}; {re.escape(OUTPUT_REMEDY)}"):
+        with pytest.raises(StorageError, match=rf"{full}/.*\.jsonl: {NO_SPACE}; {re.escape(str(OUTPUT_REMEDY))}"):
             write_letters(str(full), "r1", [RejectedBatch.of([letter])])
 
     def test_a_schema(self, full):

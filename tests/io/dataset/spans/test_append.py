@@ -83,7 +83,7 @@ def test_spans_any_of_which_are_killed(tmp_path, killed_after, spans):
     assert kills > spans // 5
     for split in SPLITS:
         assert ids_of(tmp_path, split) == expected(split, total)
-    assert [one.dataset_version for one in read_versions(str(tmp_path))] == list(range(1, spans + 1))
+    assert [one.number for one in read_versions(str(tmp_path))] == list(range(1, spans + 1))
     halfway = read_version(str(tmp_path), spans // 2)
     assert ids_of(tmp_path, "train", spans // 2) == expected("train", halfway.rows_out)
 
