@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-import hashlib
+import itertools
 import os
 import pathlib
 import signal
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from quick_runner import quick_runner
 
 SOURCES = pathlib.Path(__file__).parent.parent / "src"
 
@@ -57,12 +56,24 @@ def own_temporary_folder(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(scope="session")
+def empty_folders(own_temporary_folder) -> Iterator[pathlib.Path]:
+    """Gives the same folder as long as nothing is left in it: thousands of them take time to make and to remove."""
+
+    def given() -> Iterator[pathlib.Path]:
+        for number in itertools.count():
+            folder = own_temporary_folder / str(number)
+            folder.mkdir()
+            while not os.listdir(folder):
+                yield folder
+
+    return given()
+
+
 @pytest.fixture(autouse=True)
-def own_temporary_folder_of_the_test(own_temporary_folder, request):
+def own_temporary_folder_of_the_test(empty_folders):
     """What one test kills is not found by the jobs of the next ones."""
-    folder = own_temporary_folder / hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
-    folder.mkdir(exist_ok=True)
-    with temporary_folder(folder):
+    with temporary_folder(next(empty_folders)):
         yield
 
 
@@ -77,6 +88,9 @@ def temporary_folder(folder: pathlib.Path) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def beam_of_the_tests():
     """With PENSTOCK_PLAIN_BEAM, as in `make integration`, pipelines of tests meet Beam as it is."""
+    # It brings Beam, which the process that only hands out tests need not import.
+    from quick_runner import quick_runner
+
     with contextlib.nullcontext() if os.environ.get("PENSTOCK_PLAIN_BEAM") else quick_runner():
         yield
 

@@ -38,6 +38,7 @@ def quick_runner() -> Iterator[None]:
             (decorators.IOTypeHints, "from_callable", staticmethod(_read_once(decorators.IOTypeHints.from_callable))),
             (pipeline_options, "_BeamArgumentParser", _Parser),
             (PipelineOptions, "get_all_options", _but_for_warnings(PipelineOptions.get_all_options)),
+            (PipelineOptions, "_visible_option_list", _visible_options),
             (pickler, "loads", _with_windowing(pickler.loads)),
             (bundle_processor, "pickler", _PicklesOnce()),
             (ptransform, "pickler", _CopiesWhatIsThere()),
@@ -95,6 +96,11 @@ def _but_for_warnings(all_options: Callable[..., dict[str, Any]]) -> Callable[..
         return {} if display_warnings else all_options(self, *args, **kwargs)
 
     return of
+
+
+def _visible_options(self: PipelineOptions) -> list[str]:
+    """The options of a view. Beam lists them for each one that is read, and each time all that a namespace has."""
+    return sorted(name for name in vars(self._visible_options) if name[0] != "_")
 
 
 class _Fn(tuple[Any, ...]):

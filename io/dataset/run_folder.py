@@ -32,7 +32,7 @@ from penstock.io.dataset.layout import (
     run_folders,
 )
 from penstock.io.dataset.manifest import Manifest
-from penstock.io.dataset.status import ManifestSummary, SetSummary, read_sets, read_summaries
+from penstock.io.dataset.summaries import ManifestSummary, SetSummary, read_sets, read_summaries
 from penstock.io.dead_letters.handler import DeadLetterFile
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files import stores

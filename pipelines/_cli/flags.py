@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import sys
@@ -314,6 +315,7 @@ def asks_for(name: str, argv: Sequence[str]) -> bool:
     return False
 
 
+@functools.cache
 def _beam_parser(program: str) -> Parser:
     """Knows Beam's flags, and which take a value; what values are good, only Beam knows."""
     parser = Parser(prog=program, add_help=False, allow_abbrev=False)

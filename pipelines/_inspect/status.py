@@ -4,11 +4,9 @@ import dataclasses
 import time
 from typing import Any
 
-from penstock.io.dataset.spans.versions import superseded
-from penstock.io.dataset.status import DatasetStatus, dataset_status
-from penstock.io.dead_letters.replay.claims import is_claim
 from penstock.io.errors import ConfigError
 from penstock.io.files.atomic.aside import told_of
+from penstock.transforms.dataset_status import DatasetStatus, dataset_status
 from pipelines._cli.named import no_dataset, unlisted
 from pipelines._options.status import StatusOptions
 from pipelines._report.process import job_started, say
@@ -41,7 +39,7 @@ def _write_report(output: str, found: DatasetStatus, path: str) -> None:
 def _look(output: str) -> DatasetStatus:
     what = f"--output {output}"
     try:
-        found = dataset_status(output, time.time(), is_claim, superseded)
+        found = dataset_status(output, time.time())
     except OSError as error:
         raise unlisted(what, error) from error
     told = None if found.state == "whole" else told_of(output)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from penstock.io.beam.progress import Counts
 from penstock.io.dataset.layout import WINDOWS
-from penstock.io.dataset.status import ManifestSummary, read_summary
+from penstock.io.dataset.summaries import ManifestSummary, read_summary
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from pipelines._report.phases import STREAM

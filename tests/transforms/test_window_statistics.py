@@ -204,9 +204,8 @@ def test_a_version_that_is_tried_again_is_one_file(tmp_path, random):
     assert rows_in(tmp_path) == [250]
 
 
-@pytest.mark.parametrize("severity", ["warning", "error"])
-@pytest.mark.parametrize("windows", [TENS, FlushWindows(rows=100)], ids=str)
-def test_what_leaves_the_history_is_an_anomaly_of_its_window(tmp_path, random, severity, windows):
+@pytest.mark.parametrize(("windows", "severity"), [(TENS, "warning"), (FlushWindows(rows=100), "error")], ids=str)
+def test_what_leaves_the_history_is_an_anomaly_of_its_window(tmp_path, random, windows, severity):
     summaries = WindowStatistics(OPTIONS, windows, history=WindowHistory(str(tmp_path), severity))
     judged = [summaries.judge(version(number), state(random), nothing) for number in range(30)]
     judged.append(summaries.judge(version(30), state(random, mean=13.0), nothing))

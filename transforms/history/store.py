@@ -215,10 +215,12 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 def _read_file(path: str, name: str, chosen: pc.Expression) -> pa.Table:
     whole = stores.join(path, name)
+    content = _content(whole)
     try:
-        table = pq.read_table(io.BytesIO(_content(whole)), filters=chosen)
-        return table.select(SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        # A file has few rows: threads, and a scan by `read_table`, take longer than it takes to read them all.
+        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False)
+        return table.filter(chosen).select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise InputError(
             f"{whole}: is no file of a history, or damaged: {error}; remove it, and append its run or window again"
         ) from error

@@ -6,7 +6,7 @@ There a file stays where a bundle wrote it, in the folder of a run. A manifest s
 from collections.abc import Iterable
 
 from penstock.io.dataset.layout import DEAD_LETTERS, WINDOWS, dataset_of
-from penstock.io.dataset.status import Damage, read_summaries
+from penstock.io.dataset.summaries import Damage, read_summaries
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_entries

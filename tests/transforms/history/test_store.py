@@ -162,6 +162,22 @@ def test_a_damaged_file_is_named(tmp_path, content):
         read(str(tmp_path))
 
 
+def test_wherever_a_file_is_damaged_it_is_named(tmp_path):
+    append(str(tmp_path), of(1), "run")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    damaged = [whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :] for place in range(0, len(whole), 29)]
+    told = []
+    for content in (*damaged, *(whole[:size] for size in range(0, len(whole), 400))):
+        path.write_bytes(content)
+        try:
+            read(str(tmp_path))
+        except InputError as error:
+            told.append(str(error))
+    assert len(told) > 20
+    assert [text for text in told if f"{path}: is no file of a history, or damaged" not in text] == []
+
+
 def test_a_file_of_other_columns_is_named(tmp_path):
     pq.write_table(pa.table({"feature": ["x"]}), tmp_path / "L0-1-0123456789abcdef.parquet")
     with pytest.raises(InputError, match="is no file of a history, or damaged"):

@@ -14,10 +14,10 @@ from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.spans.compact import compact_spans
 from penstock.io.dataset.spans.drop import drop_spans
 from penstock.io.dataset.spans.windows import compact_windows
-from penstock.io.dataset.status import dataset_status
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
+from penstock.transforms.dataset_status import dataset_status
 from penstock.transforms.leftovers import leftovers
 from penstock.transforms.verify import verify_dataset
 from pipelines._inspect.clean import clean

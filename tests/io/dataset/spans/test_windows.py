@@ -12,7 +12,6 @@ from quick_windows import ids_of, write_windows
 import penstock
 from penstock.io.dataset.spans import windows as compaction
 from penstock.io.dataset.spans.windows import compact_windows
-from penstock.io.dataset.status import dataset_status
 from penstock.io.dataset.windowed.manifest import (
     is_compacted,
     read_stored,
@@ -23,6 +22,7 @@ from penstock.io.dataset.windowed.manifest import (
 from penstock.io.errors import ConfigError, DataError
 from penstock.io.files.folders import list_files
 from penstock.io.sources.lists.manifests import read_folder
+from penstock.transforms.dataset_status import dataset_status
 from penstock.transforms.verify import verify_dataset
 from pipelines._inspect.clean import clean
 

@@ -12,7 +12,6 @@ from penstock.io.batches import drop_rows
 from penstock.io.beam.coverage import InputRange
 from penstock.io.beam.windows import FlushWindows
 from penstock.io.dataset.layout import Staging
-from penstock.io.dataset.status import dataset_status
 from penstock.io.dataset.windowed.arrivals import Arrival, WrittenChunks
 from penstock.io.dataset.windowed.chunks import Chunk
 from penstock.io.dataset.windowed.close import CloseWindows
@@ -26,6 +25,7 @@ from penstock.io.errors import ConfigError
 from penstock.io.reasons import Reason
 from penstock.io.reserved import EVENT_TIME
 from penstock.io.write import WriteDataset
+from penstock.transforms.dataset_status import dataset_status
 from penstock.transforms.verify import verify_dataset
 
 AGES = 1 << 33  # seconds: the clock of the runner begins at 0, and the one of the windows is that of the machine

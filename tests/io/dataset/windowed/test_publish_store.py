@@ -16,7 +16,6 @@ from penstock.io.dataset.layout import Staging
 from penstock.io.dataset.observer import Judgement
 from penstock.io.dataset.run_folder import Turn
 from penstock.io.dataset.spec import DatasetSpec
-from penstock.io.dataset.status import dataset_status
 from penstock.io.dataset.windowed import publish as publish_windows
 from penstock.io.dataset.windowed.manifest import WindowManifest, WindowShard, read_window_manifests
 from penstock.io.dataset.windowed.publish import WindowPublisher
@@ -29,6 +28,7 @@ from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.files.folders import list_files
 from penstock.io.files.inputs import match_files
+from penstock.transforms.dataset_status import dataset_status
 from pipelines._inspect.clean import clean
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
