@@ -25,6 +25,7 @@ from penstock.io.kernel.shared.faults import (
     TYPES,
     UNPARSED,
 )
+from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, mask_crcs
 
 # The lists that a Feature can hold, in the order of their fields, with the types of their values.
@@ -55,9 +56,18 @@ class _Collected:
     def taken(self, value_type: pa.DataType) -> Taken:
         offsets = np.zeros(len(self.rows) + 1, np.int32)
         np.cumsum(self.counts, out=offsets[1:])
-        _, values, *data = pa.array(self.values, value_type).buffers()
         one_each = all(count == 1 for count in self.counts)
-        return np.array(self.rows, np.int32), offsets, values or b"", (data and data[0]) or b"", one_each
+        return np.array(self.rows, np.int32), offsets, *_buffers(self.values, value_type), one_each
+
+
+def _buffers(values: list[Any], value_type: pa.DataType) -> tuple[Any, Any]:
+    """Returns the buffers of an array of values, the second one of texts alone; `pa.array` would import pandas."""
+    if not pa.types.is_binary(value_type):
+        return np.array(values, np.int64 if pa.types.is_integer(value_type) else np.float32), b""
+    starts = starts_of(np.fromiter(map(len, values), np.int64, len(values)))
+    if starts[-1] > np.iinfo(np.int32).max:
+        raise pa.ArrowCapacityError(f"a column of a batch holds at most 2 GiB of texts, got {starts[-1]} bytes")
+    return starts.astype(np.int32), b"".join(values)
 
 
 @dataclasses.dataclass
