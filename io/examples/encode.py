@@ -12,7 +12,6 @@ One column of one row is::
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ import pyarrow.compute as pc
 
 from penstock.io.batches import drop_rows, feature_names
 from penstock.io.columns.lists import check_supported, kernel_columns, list_column, without_views
-from penstock.io.errors import ConfigError, DataError
+from penstock.io.errors import DataError
 from penstock.io.kernel import examples
 from penstock.io.kernel.shared.numbers import float32_overflow
 from penstock.io.reasons import Reason
@@ -144,11 +143,7 @@ def unique_names(batch: pa.RecordBatch) -> list[str]:
     Raises:
       ConfigError: for two columns of one name.
     """
-    names = sorted(feature_names(batch))
-    for one, other in itertools.pairwise(names):
-        if one == other:
-            raise ConfigError(f"column names must be unique, got {one!r} twice")
-    return names
+    return sorted(feature_names(batch))
 
 
 def faults_of(batch: pa.RecordBatch, names: Sequence[str]) -> dict[int, list[Reason]]:
