@@ -174,9 +174,10 @@ cdef class Examples:
 
     def layout(self):
         """Returns the kinds and names of the columns, without which packed rows cannot be read."""
-        return b"".join(
-            bytes([self._columns.columns[index].kind + LIST * self._columns.columns[index].is_list]) + label for index, label in enumerate(self._labels)
-        )
+        cdef Columns columns
+        columns = self._columns
+        kinds = [columns.columns[index].kind + LIST * columns.columns[index].is_list for index in range(columns.size)]
+        return b"".join(bytes([kind]) + label for kind, label in zip(kinds, self._labels, strict=True))
 
     def measure(self, int64_t[::1] offsets not None):
         """Writes where each frame starts, and the end.
