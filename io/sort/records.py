@@ -41,9 +41,6 @@ Ints = npt.NDArray[np.int64]
 # Stands for the event time of a record that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
 
-# Bytes of records that are unpacked at once, to be sorted.
-_UNPACKED_BYTES = 8 << 20
-
 # Bytes that are hashed, compressed and written at once: few enough for a processor's own cache.
 BLOCK_BYTES = 1 << 20
 
@@ -58,6 +55,12 @@ class Packing(Protocol):
         self, data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
     ) -> tuple[int, int, int]:
         """Writes records in an order, as `penstock.io.kernel.runs.gather` copies them."""
+
+    def whole(self, data: Bytes, offsets: Ints) -> tuple[Bytes, Ints]:
+        """Returns the same packed records such that they need no layout, and where they start, and the end."""
+
+    def sort_ties(self, splits: Splits, keys: Keys, data: Bytes, offsets: Ints, order: Ints) -> None:
+        """Sorts those that share split and key by their bytes, in place of an order by split and key."""
 
 
 # Makes records of packed ones of these layouts.
@@ -183,30 +186,13 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 def sorted_order(records: EncodedRecords) -> Ints | None:
     """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already."""
     order = runs.sort_order(records.splits, records.keys, records.data, records.offsets)
-    return order if records.packing is None else _by_unpacked_bytes(records, order)
-
-
-def _by_unpacked_bytes(records: EncodedRecords, order: Ints | None) -> Ints | None:
-    """Corrects the order of different records that share a key: packed, they are in the order of other bytes.
-
-    This takes the memory of about `_UNPACKED_BYTES` of unpacked records, or of those that share one key.
-    """
-    known = np.arange(len(records)) if order is None else order
-    places = runs.differing_ties(records.splits, records.keys, records.data, records.offsets, known)
-    if not len(places):
+    if records.packing is None:
         return order
-    rows = known[places]
-    splits, keys = records.splits[rows], records.keys[rows]
-    # Whole groups of one key are unpacked together.
-    firsts = np.flatnonzero(np.append(True, (splits[1:] != splits[:-1]) | (keys[1:] != keys[:-1])))
-    steps = starts_of(records.lengths[rows])[firsts] // _UNPACKED_BYTES
-    starts = firsts[np.diff(steps, prepend=-1) > 0]
-    for start, end in itertools.pairwise([*starts.tolist(), len(rows)]):
-        some = rows[start:end]
-        right = runs.sort_order(splits[start:end], keys[start:end], *records.gather_all(some))
-        if right is not None:
-            known[places[start:end]] = some[right]
-    return known
+    if order is None:
+        order = np.arange(len(records))
+    # Packed, those that share a key are in the order of other bytes.
+    records.packing.sort_ties(records.splits, records.keys, records.data, records.offsets, order)
+    return order
 
 
 def sort_records(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -43,6 +43,8 @@ _PROCESS_BYTES = 256 << 20
 MAX_RUN_BYTES = min(32 << 20, max(16 << 20, _PROCESS_BYTES // (os.cpu_count() or 1)))
 # Rows that arrive in order need no more than this, which stays in the cache until it is written.
 ORDERED_BUFFER_BYTES = 1 << 20
+# Where batches have ever other columns, further ones are kept whole: a layout takes memory in all who read the runs.
+_MAX_LAYOUTS = 16
 _NO_BYTES = np.zeros(0, np.uint8)
 # The index of a run has the first and the last key of each block of about this size.
 _INDEX_BYTES = 64 << 10
@@ -195,9 +197,7 @@ class RunWriter:
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Run]:
         """Adds a batch of `RECORDS`; yields the runs that this completes."""
-        records = EncodedRecords.of(batch)
-        if self._make_packing is not None:
-            self._keep_layout(batch)
+        records = self._open(batch)
         if self._filled + records.nbytes > len(self._buffer):
             yield from self._write_buffer()
         if records.nbytes > len(self._buffer):
@@ -209,10 +209,15 @@ class RunWriter:
             # Not the bytes: they lie in the buffer, and would be in memory twice.
             self._parts.append(dataclasses.replace(records, data=_NO_BYTES))
 
-    def _keep_layout(self, batch: pa.RecordBatch) -> None:
-        layout = layout_of(batch)
-        if layout not in self._layouts:
-            self._layouts[layout] = _store_layout(self._directory, layout)
+    def _open(self, batch: pa.RecordBatch) -> EncodedRecords:
+        records = EncodedRecords.of(batch)
+        if self._make_packing is None or (layout := layout_of(batch)) in self._layouts:
+            return records
+        if len(self._layouts) == _MAX_LAYOUTS:
+            data, offsets = self._make_packing([layout]).whole(records.data, records.offsets)
+            return dataclasses.replace(records, data=data, offsets=offsets)
+        self._layouts[layout] = _store_layout(self._directory, layout)
+        return records
 
     def flush(self) -> Iterator[Run]:
         """Writes the buffer and yields all remaining runs."""

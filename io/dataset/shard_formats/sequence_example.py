@@ -24,7 +24,7 @@ from penstock.io.examples.steps import step_lengths_name
 class SequenceExampleShards(TFRecordShards):
     """Files of `TFRecordShards` with records of another type; `columns` are only needed to encode."""
 
-    packs = False
+    packs = False  # what is packed becomes a tf.Example
     record_type: ClassVar[RecordType] = "sequence_example"
 
     def encode(self, batch: pa.RecordBatch) -> EncodedRows:

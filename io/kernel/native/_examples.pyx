@@ -9,7 +9,8 @@ packed row are little-endian::
     part   = of each column: int64, float32, or uint32, the size of the piece, of texts and lists; 0 without a value
     piece  = the bytes of a text; or the values of a list as they lie in the tf.Example
 
-The layout is the kinds and names of the columns.
+The layout is the kinds and names of the columns. Where that would not be smaller, as where nearly all values are missing,
+a row is its frame behind the id 0.
 
 First every row is measured, column by column; then blocks of rows that stay in the cache are written, column by column.
 The bytes in front of the values of a feature are a template, with the lengths in it still to be set, wherever these are
@@ -21,9 +22,9 @@ import hashlib
 import numpy as np
 
 from libc.math cimport isinf
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from penstock.io.kernel.native._columns cimport (
     BYTES,
@@ -85,6 +86,7 @@ cdef enum:
     FRAME_FOOTER = 4
     FLOAT_SIZE = 4
     # A packed row begins with the id of its layout and the size of its frame.
+    ID_SIZE = 8
     PACKED_HEADER = 12
     LIST = 4  # added to the kind of a column of lists, in a layout
     AHEAD = 8  # rows that are on their way from memory while one is unpacked
@@ -137,6 +139,7 @@ cdef class Examples:
     cdef uint64_t _id
     cdef const int64_t[::1] _packed
     cdef int64_t _fixed
+    cdef bint _is_packed
 
     def __cinit__(self, batch not None, int64_t context=-1):
         """Takes the columns of a batch, which must be in the order of their names.
@@ -237,6 +240,9 @@ cdef class Examples:
     def measure_packed(self, int64_t[::1] offsets not None):
         """Writes where each row starts that is packed, and the end; the rows must have been measured.
 
+        Returns:
+          Whether they take less than their frames behind ids, as which they are written otherwise.
+
         Raises:
           ValueError: for rows that were not measured, or are sequences; unless there is one offset more than rows.
         """
@@ -250,7 +256,12 @@ cdef class Examples:
                 _measure_pieces(&self._features[index], self._columns.rows, &offsets[1])
             for row in range(self._columns.rows):
                 offsets[row + 1] += offsets[row]
+            self._is_packed = offsets[self._columns.rows] < self._offsets[self._columns.rows]
+            if not self._is_packed:
+                for row in range(self._columns.rows + 1):
+                    offsets[row] = self._offsets[row] + ID_SIZE * row
         self._packed = offsets
+        return self._is_packed
 
     def write_packed(self, uint8_t[::1] data not None):
         """Writes the packed rows that were measured.
@@ -263,6 +274,11 @@ cdef class Examples:
         if self._packed is None or data.shape[0] != self._packed[self._columns.rows]:
             raise ValueError(f"{data.shape[0]} bytes are not those that were measured")
         if not self._columns.rows:
+            return
+        if not self._is_packed:
+            frames = np.empty(self._offsets[self._columns.rows], np.uint8)
+            self.write(frames)
+            _put_frames(frames, self._offsets, data)
             return
         block.offsets = &self._packed[0]
         block.contexts = NULL
@@ -388,6 +404,21 @@ cdef void _measure_pieces(const Feature* feature, int64_t rows, int64_t* sizes) 
                 sizes[row] += text.end - text.start
 
 
+cdef void _put_frames(const uint8_t[::1] frames, const int64_t[::1] offsets, uint8_t[::1] out):
+    """Writes frames behind ids of 0."""
+    cdef int64_t row, size
+    cdef uint8_t* at
+    if not out.shape[0]:
+        return
+    at = &out[0]
+    with nogil:
+        for row in range(offsets.shape[0] - 1):
+            size = offsets[row + 1] - offsets[row]
+            memset(at, 0, ID_SIZE)
+            memcpy(at + ID_SIZE, &frames[offsets[row]], size)
+            at += ID_SIZE + size
+
+
 cdef void _start_packed(Block* block, uint64_t layout, const int64_t* frames, int64_t fixed) noexcept nogil:
     cdef int64_t row
     cdef uint32_t size
@@ -456,8 +487,8 @@ cdef inline void _pack_rows(
 
 
 def _layout_id(bytes layout not None):
-    """A hash of a layout."""
-    return int.from_bytes(hashlib.blake2b(layout, digest_size=8).digest(), "little")
+    """A hash of a layout; never 0."""
+    return int.from_bytes(hashlib.blake2b(layout, digest_size=ID_SIZE).digest(), "little") or 1
 
 
 cdef struct Layout:
@@ -468,11 +499,37 @@ cdef struct Layout:
 
 
 cdef struct Packed:
-    const Layout* layout
+    const Layout* layout  # NULL for a frame
     const uint8_t* at
     const uint8_t* end
     const uint8_t* limit  # of all rows
     int64_t frame  # its size
+
+
+cdef inline bint _are_equal(
+    const uint8_t[::1] data, const int64_t[::1] offsets, int64_t one, int64_t other
+) noexcept nogil:
+    """Whether two packed rows are; none is that is not within the data."""
+    cdef int64_t size = offsets[one + 1] - offsets[one]
+    if not (0 <= offsets[one] <= offsets[one + 1] <= data.shape[0]):
+        return False
+    if not (0 <= offsets[other] <= offsets[other + 1] <= data.shape[0]):
+        return False
+    return offsets[other + 1] - offsets[other] == size and (
+        size == 0 or memcmp(&data[offsets[one]], &data[offsets[other]], size) == 0
+    )
+
+
+cdef struct Frames:
+    # Two that are compared.
+    uint8_t* data[2]
+    int64_t sizes[2]
+
+
+cdef inline int _compare_frames(const Frames* frames) noexcept nogil:
+    cdef int64_t size = min(frames.sizes[0], frames.sizes[1])
+    cdef int found = memcmp(frames.data[0], frames.data[1], size)
+    return found if found else (frames.sizes[0] > frames.sizes[1]) - (frames.sizes[0] < frames.sizes[1])
 
 
 cdef class Layouts:
@@ -485,13 +542,16 @@ cdef class Layouts:
     # A frame that lies across the end of an output, and the row that it is of.
     cdef uint8_t[::1] _spare
     cdef int64_t _held
+    # Two frames that are compared.
+    cdef uint8_t[::1] _left
+    cdef uint8_t[::1] _right
 
     def __cinit__(self, layouts not None):
         """Takes what `Examples.layout` is for the rows."""
         cdef Layout* made
         layouts = list(layouts)
         self._held = -1
-        self._spare = np.empty(0, np.uint8)
+        self._spare = self._left = self._right = np.empty(0, np.uint8)
         self._labels = []
         self._layouts = <Layout*> calloc(len(layouts) + 1, sizeof(Layout))
         if self._layouts == NULL:
@@ -547,7 +607,7 @@ cdef class Layouts:
         uint8_t[::1] out not None,
         int64_t filled,
     ):
-        """Writes the frames of rows in `order`, from byte `skip` of number `index` on, to `out[filled:]` until it is full.
+        """Writes the frames of rows in `order`, from byte `skip` of number `index` on, to `out[filled:]` until one ends.
 
         Returns index, skip and filled as they are then.
 
@@ -586,6 +646,134 @@ cdef class Layouts:
             raise ValueError(_OTHER_LAYOUT)
         return index, skip, filled
 
+    def whole(self, const uint8_t[::1] data not None, const int64_t[::1] offsets not None):
+        """Returns the same rows such that they need no layout, as uint8, and int64[n + 1], where they start, and the end.
+
+        Raises:
+          ValueError: for rows that are not of these layouts.
+        """
+        lengths = self.lengths(data, offsets)
+        cdef int64_t rows = lengths.size
+        starts = np.append(0, np.cumsum(lengths))
+        frames, found = np.empty(lengths.sum(), np.uint8), np.empty(lengths.sum() + ID_SIZE * rows, np.uint8)
+        self.gather(data, offsets, np.arange(rows), 0, 0, frames, 0)
+        _put_frames(frames, starts, found)
+        return found, starts + ID_SIZE * np.arange(rows + 1)
+
+    def sort_ties(
+        self,
+        const uint16_t[::1] splits not None,
+        const uint64_t[::1] keys not None,
+        const uint8_t[::1] data not None,
+        const int64_t[::1] offsets not None,
+        int64_t[::1] order not None,
+    ):
+        """Sorts those rows of an order by split and key that share both, in place, by their frames.
+
+        It is stable, and takes the memory of two frames, which it makes anew for each of the steps of a merge sort.
+
+        Raises:
+          ValueError: for rows that are not there, or not of these layouts.
+        """
+        cdef int64_t count = order.shape[0], rows = keys.shape[0], first = 0, place
+        cdef bint is_valid = splits.shape[0] == rows and offsets.shape[0] == rows + 1, differs = False
+        cdef int64_t[::1] spare = np.empty(count, np.int64)
+        with nogil:
+            for place in range(count):
+                is_valid = is_valid and 0 <= order[place] < rows
+            for place in range(1, count + 1):
+                if not is_valid:
+                    break
+                if (
+                    place < count
+                    and keys[order[place]] == keys[order[first]]
+                    and splits[order[place]] == splits[order[first]]
+                ):
+                    differs = differs or not _are_equal(data, offsets, order[place - 1], order[place])
+                    continue
+                if differs:
+                    is_valid = self._sort(data, offsets, order, spare, first, place)
+                first = place
+                differs = False
+        if not is_valid:
+            raise ValueError(_OTHER_LAYOUT)
+
+    cdef bint _sort(
+        self,
+        const uint8_t[::1] data,
+        const int64_t[::1] offsets,
+        int64_t[::1] order,
+        int64_t[::1] spare,
+        int64_t first,
+        int64_t end,
+    ) except -1 nogil:
+        cdef int64_t width = 1, start, place, largest = 1
+        cdef Packed packed
+        cdef Frames frames
+        for place in range(first, end):
+            if not self._open(data, offsets, order[place], &packed):
+                return False
+            largest = max(largest, packed.frame)
+        with gil:
+            if self._left.shape[0] < largest:
+                self._left, self._right = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
+        frames.data[0] = &self._left[0]
+        frames.data[1] = &self._right[0]
+        while width < end - first:
+            start = first
+            while start < end:
+                if not self._merge(
+                    data, offsets, order, spare, start, min(start + width, end), min(start + 2 * width, end), &frames
+                ):
+                    return False
+                start += 2 * width
+            memcpy(&order[first], &spare[first], (end - first) * sizeof(int64_t))
+            width *= 2
+        return True
+
+    cdef bint _merge(
+        self,
+        const uint8_t[::1] data,
+        const int64_t[::1] offsets,
+        const int64_t[::1] order,
+        int64_t[::1] out,
+        int64_t left,
+        int64_t middle,
+        int64_t end,
+        Frames* frames,
+    ) noexcept nogil:
+        """Merges two sorted parts of an order; each frame is made once."""
+        cdef int64_t right = middle, place
+        cdef bint has_left = False, has_right = False, is_left
+        for place in range(left, end):
+            if left < middle and not has_left:
+                has_left = self._make(data, offsets, order[left], frames, 0)
+                if not has_left:
+                    return False
+            if right < end and not has_right:
+                has_right = self._make(data, offsets, order[right], frames, 1)
+                if not has_right:
+                    return False
+            is_left = left < middle and (right == end or _compare_frames(frames) <= 0)
+            if is_left:
+                out[place] = order[left]
+                left += 1
+                has_left = False
+            else:
+                out[place] = order[right]
+                right += 1
+                has_right = False
+        return True
+
+    cdef bint _make(
+        self, const uint8_t[::1] data, const int64_t[::1] offsets, int64_t row, Frames* frames, int side
+    ) noexcept nogil:
+        cdef Packed packed
+        if not self._open(data, offsets, row, &packed):
+            return False
+        frames.sizes[side] = packed.frame
+        return _unpack(&packed, frames.data[side])
+
     cdef bint _hold(self, const Packed* packed, int64_t row) except -1 nogil:
         with gil:
             if self._spare.shape[0] < packed.frame:
@@ -605,10 +793,15 @@ cdef class Layouts:
         packed.end = packed.at + (end - start)
         packed.limit = &data[0] + data.shape[0]
         memcpy(&number, packed.at, 8)
+        if not number:
+            packed.layout = NULL
+            packed.frame = end - start - ID_SIZE
+            return True
         if number != self._last.number:
             for index in range(self._size):
                 if self._layouts[index].number == number:
                     self._last = &self._layouts[index]
+                    break
         packed.layout = self._last
         if not self._size or number != self._last.number or end - start < self._last.fixed:
             return False
@@ -625,6 +818,9 @@ cdef bint _unpack(const Packed* packed, uint8_t* frame) noexcept nogil:
     cdef uint8_t* out
     cdef uint8_t* end = frame + packed.frame - FRAME_FOOTER
     cdef uint32_t crc
+    if packed.layout == NULL:
+        memcpy(frame, packed.at + ID_SIZE, packed.frame)
+        return True
     features = _features_size(size)
     if features < 0:
         return False

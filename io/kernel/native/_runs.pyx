@@ -154,42 +154,6 @@ def sort_order(
     return found
 
 
-def differing_ties(
-    const uint16_t[::1] splits not None,
-    const uint64_t[::1] keys not None,
-    const unsigned char[::1] data not None,
-    const int64_t[::1] offsets not None,
-    const int64_t[::1] order not None,
-):
-    """See `penstock.io.kernel.pure.runs`."""
-    cdef int64_t count = order.shape[0], rows = keys.shape[0], place, first = 0, size = 0, row
-    cdef bint is_valid = splits.shape[0] == rows and offsets.shape[0] == rows + 1, differs = False
-    _check(data.shape[0], offsets)
-    for place in range(count):
-        is_valid = is_valid and 0 <= order[place] < rows
-    if not is_valid:
-        raise ValueError("splits, keys, offsets and order must be of the same records")
-    if not count:
-        return np.empty(0, np.int64)
-    cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
-    cdef Records records = Records(&splits[0], &keys[0], start, &offsets[0], rows)
-    found = np.empty(count, np.int64)
-    cdef int64_t[::1] places = found
-    with nogil:
-        for place in range(1, count + 1):
-            row = order[place - 1]
-            if place < count and keys[order[place]] == keys[row] and splits[order[place]] == splits[row]:
-                differs = differs or _compare_bytes(&records, row, order[place]) != 0
-                continue
-            while differs and first < place:
-                places[size] = first
-                size += 1
-                first += 1
-            first = place
-            differs = False
-    return found[:size].copy()
-
-
 def gather(
     const unsigned char[::1] data not None,
     const int64_t[::1] offsets not None,

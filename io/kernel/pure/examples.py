@@ -121,7 +121,7 @@ class Examples:
         """Returns what packed rows leave out: nothing, here."""
         return b""
 
-    def measure_packed(self, offsets: Ints) -> None:
+    def measure_packed(self, offsets: Ints) -> bool:
         """Computes the start of each packed row, and the end of the last; the rows must have been measured.
 
         A row is packed for a while, to be smaller. The kernel leaves out the names of the columns; here nothing is left
@@ -129,8 +129,12 @@ class Examples:
 
         Args:
           offsets: int64[rows + 1], which this fills.
+
+        Returns:
+          Whether packed rows take less than their frames behind ids, as which the kernel writes them otherwise.
         """
         offsets[:] = self._offsets
+        return True
 
     def write_packed(self, data: Bytes) -> None:
         """Writes the measured packed rows; they fill `data`."""
@@ -142,6 +146,8 @@ class Layouts:
 
     def __init__(self, layouts: Iterable[bytes]):
         """Takes what `Examples.layout` is for the rows."""
+        if any(layouts):
+            raise ValueError("rows were packed by the compiled kernel, which this process does not use")
 
     def lengths(self, data: Bytes, offsets: Ints) -> Ints:
         """Returns int64[n], the sizes of the frames of rows."""
@@ -152,6 +158,15 @@ class Layouts:
     ) -> tuple[int, int, int]:
         """Writes the frames of rows in an order, as `penstock.io.kernel.runs.gather` copies records."""
         return runs.gather(data, offsets, order, index, skip, out, filled)
+
+    def whole(self, data: Bytes, offsets: Ints) -> tuple[Bytes, Ints]:
+        """Returns the same rows such that they need no layout."""
+        return data, offsets
+
+    def sort_ties(
+        self, splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], data: Bytes, offsets: Ints, order: Ints
+    ) -> None:
+        """Sorts rows that share split and key by their frames: so they are, since packed rows are frames."""
 
 
 class Features:

@@ -39,25 +39,6 @@ def sort_order(splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], dat
     return None if (order == np.arange(len(order))).all() else order
 
 
-def differing_ties(
-    splits: npt.NDArray[np.uint16], keys: npt.NDArray[np.uint64], data: Bytes, offsets: Ints, order: Ints
-) -> Ints:
-    """Returns int64, the places in `order` of the records that share split and key with others, and differ from them.
-
-    The arguments are those of `sort_order`, and the order that it found.
-    """
-    splits, keys = splits[order], keys[order]
-    ties = (splits[1:] == splits[:-1]) & (keys[1:] == keys[:-1])
-    groups = np.cumsum(np.append(True, ~ties))[: len(order)]
-    content = data.tobytes()
-    bounds = offsets.tolist()
-    different = np.zeros(len(order), bool)
-    for place in np.flatnonzero(ties).tolist():
-        one, other = (content[bounds[row] : bounds[row + 1]] for row in order[place : place + 2].tolist())
-        different[place] = one != other
-    return np.flatnonzero(np.isin(groups, groups[different]))
-
-
 def gather(
     data: Bytes, offsets: Ints, order: Ints, index: int, skip: int, out: Bytes, filled: int
 ) -> tuple[int, int, int]:

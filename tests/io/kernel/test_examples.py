@@ -1,5 +1,8 @@
 """Rows as tf.Examples: the kernel against numpy."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +14,7 @@ from kernel_cases import twins
 from penstock.io.examples.encode import try_encode_examples, try_pack_examples
 
 compiled, pure = twins.both("examples")
+runs = dict(zip((compiled, pure), twins.both("runs"), strict=True))
 
 
 def unpacked(packed, kernel, order, block=1 << 20):
@@ -66,10 +70,51 @@ def test_rows_of_several_layouts_lie_side_by_side():
             compiled.Layouts(known).gather(data, offsets, order, 0, 0, out, 0)
 
 
-@pytest.mark.parametrize("kinds", ["iftIFT", "t", "", "i" * 20])
+@given(batches(), st.integers(0, 3), st.data())
+def test_rows_of_one_key_are_sorted_by_their_frames(batch, keys, data):
+    encoded, _ = try_encode_examples(batch)
+    frames = [encoded.data[start:end].tobytes() for start, end in itertools.pairwise(encoded.offsets)]
+    count = len(frames)
+    of_rows = np.array(data.draw(st.lists(st.integers(0, keys), min_size=count, max_size=count)), np.uint64)
+    splits = np.zeros(count, np.uint16)
+    for kernel in (compiled, pure):
+        packed, _ = try_pack_examples(batch, kernel)
+        found = runs[kernel].sort_order(splits, of_rows, packed.data, packed.offsets)
+        order = np.arange(count) if found is None else found
+        kernel.Layouts([packed.layout]).sort_ties(splits, of_rows, packed.data, packed.offsets, order)
+        assert sorted(order.tolist()) == list(range(count))
+        assert [(of_rows[row], frames[row]) for row in order] == sorted(zip(of_rows, frames, strict=True))
+
+
+@given(batches(), st.integers(1, 9))
+def test_rows_can_be_kept_without_a_layout(batch, block):
+    expected = try_encode_examples(batch)[0].data.tobytes()
+    for kernel in (compiled, pure):
+        packed, _ = try_pack_examples(batch, kernel)
+        data, offsets = kernel.Layouts([packed.layout]).whole(packed.data, packed.offsets)
+        whole = dataclasses.replace(packed, data=data, offsets=offsets, layout=b"")
+        assert unpacked(whole, kernel, np.arange(len(packed))) == expected
+
+
+def test_rows_of_missing_values_take_no_more_than_their_frames():
+    batch = pa.record_batch({f"c{number}": pa.array([None, None, number], pa.int64()) for number in range(99)})
+    for rows, smaller in ((batch.slice(0, 2), False), (batch.slice(2), True)):
+        packed, encoded = try_pack_examples(rows, compiled)[0], try_encode_examples(rows)[0]
+        assert (len(packed.data) < len(encoded.data)) == smaller
+        assert len(packed.data) <= len(encoded.data) + 8 * len(rows)
+        assert unpacked(packed, compiled, np.arange(len(packed))) == encoded.data.tobytes()
+
+
+def test_the_twin_refuses_rows_that_it_did_not_pack():
+    packed, _ = try_pack_examples(pa.record_batch({"a": [1]}), compiled)
+    with pytest.raises(ValueError, match="packed by the compiled kernel"):
+        pure.Layouts([packed.layout])
+
+
+@pytest.mark.parametrize("kinds", ["iftIFT", "t", "i" * 20])
 def test_the_kernel_refuses_damaged_rows(kinds):
     values = {"i": 7, "f": 0.5, "t": "text" * 9, "I": [1, 1 << 40], "F": [0.5, 1.5], "T": ["a", "b" * 40]}
-    batch = pa.record_batch({f"{number}-{kind}": [values[kind]] for number, kind in enumerate(kinds)} or {"x": [None]})
+    batch = pa.record_batch({f"{number}-{kind}": [values[kind]] for number, kind in enumerate(kinds)})
     packed, _ = try_pack_examples(batch, compiled)
     layouts, whole = compiled.Layouts([packed.layout]), unpacked(packed, compiled, [0])
     out, order = np.empty(len(whole), np.uint8), np.zeros(1, np.int64)

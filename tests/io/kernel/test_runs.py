@@ -1,7 +1,5 @@
 """Order and copies of records: the kernel against Arrow and numpy."""
 
-import collections
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,18 +22,6 @@ def test_order_is_the_same_in_the_kernel(rows):
     ours, theirs = compiled.sort_order(*parts), pure.sort_order(*parts)
     assert (ours is None) == (theirs is None)
     assert ours is None or ours.tolist() == theirs.tolist()
-
-
-@given(rows=ROWS | FEW_KEYS)
-def test_ties_of_different_records_are_found(rows):
-    parts = as_parts(EncodedRecords.of(batch_of(rows)))
-    order = compiled.sort_order(*parts)
-    order = np.arange(len(rows)) if order is None else order
-    placed = [rows[row] for row in order]
-    keys = collections.Counter((row[0], row[1]) for row in set(placed))
-    expected = [place for place, row in enumerate(placed) if keys[row[0], row[1]] > 1]
-    for kernel in (compiled, pure):
-        assert kernel.differing_ties(*parts, order).tolist() == expected
 
 
 @given(rows=ROWS, room=st.integers(1, 100), filled=st.integers(0, 9), data=st.data())

@@ -1,6 +1,5 @@
 """Packed records: they take the way of others, and come out in the order of the bytes that they stand for."""
 
-import dataclasses
 import itertools
 import pathlib
 
@@ -10,9 +9,9 @@ from depth import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.io.sort import records, runs
+from penstock.io.sort import runs
 from penstock.io.sort.merge import MergedRuns, Written
-from penstock.io.sort.records import BlockWriter, EncodedRecords, records_batch, sorted_order
+from penstock.io.sort.records import BlockWriter, records_batch
 from penstock.io.sort.runs import RunWriter
 
 KEYS = st.integers(0, 3) | st.integers(0, 2**64 - 1)
@@ -22,13 +21,15 @@ ROWS = st.lists(st.tuples(KEYS, st.sampled_from([b"A", b"BB"]), st.binary(max_si
 class Complements:
     """Packed records that lie in the reverse order of their records: complements of their bytes.
 
-    A record begins with its layout; of that a packed one has the first byte.
+    A record begins with its layout; of that a packed one has the first byte, or a zero where it is whole.
     """
 
     def __init__(self, layouts):
         self.layouts = {layout[0]: layout for layout in layouts}
 
     def unpacked(self, packed):
+        if not packed[0]:
+            return packed[1:]
         return self.layouts[packed[0]] + bytes(255 - byte for byte in packed[1:])
 
     def lengths(self, data, offsets):
@@ -43,6 +44,15 @@ class Complements:
             filled += len(part)
             index, skip = (index + 1, 0) if len(part) == len(rest) else (index, skip + len(part))
         return index, skip, filled
+
+    def whole(self, data, offsets):
+        rows = [self.unpacked(data[start:end].tobytes()) for start, end in itertools.pairwise(offsets)]
+        content = b"".join(b"\0" + row for row in rows)
+        return np.frombuffer(content, np.uint8), np.cumsum([0, *(1 + len(row) for row in rows)])
+
+    def sort_ties(self, splits, keys, data, offsets, order):
+        content = [self.unpacked(data[start:end].tobytes()) for start, end in itertools.pairwise(offsets)]
+        order[:] = sorted(order.tolist(), key=lambda row: (splits[row], keys[row], content[row]))
 
 
 def packed(layout, content):
@@ -90,14 +100,14 @@ def expected(rows):
     block=st.integers(1, 50),
     index=st.integers(1, 100),
     piece=st.integers(1, 300),
-    unpacked=st.integers(1, 50),
+    layouts=st.integers(0, 2),
 )
 def test_packed_records_come_out_whole_and_in_order(
-    tmp_path_factory, rows, chunk, buffer_bytes, block, index, piece, unpacked
+    tmp_path_factory, rows, chunk, buffer_bytes, block, index, piece, layouts
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_INDEX_BYTES", index)
-        patch.setattr(records, "_UNPACKED_BYTES", unpacked)
+        patch.setattr(runs, "_MAX_LAYOUTS", layouts)
         found = spill(tmp_path_factory.mktemp("runs"), rows, chunk, buffer_bytes)
         content, written = expected(rows)
         for pieces in (None, piece):
@@ -122,11 +132,3 @@ def test_runs_of_one_process_are_read_by_another(tmp_path):
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"\.layout"):
         MergedRuns(one, make_packing=Complements)
-
-
-def test_equal_records_need_no_memory_to_be_sorted(monkeypatch):
-    monkeypatch.setattr(EncodedRecords, "gather_all", lambda *_: pytest.fail("unpacked"))
-    found = EncodedRecords.of(batch_of([(1, b"A", b"same"), (1, b"A", b"same"), (0, b"A", b"other")], b"A"))
-    order = sorted_order(dataclasses.replace(found, packing=Complements([b"A"])))
-    assert order is not None
-    assert order.tolist() == [2, 0, 1]
