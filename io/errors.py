@@ -16,6 +16,9 @@
         └── RejectedRecordError  a bad record met a transform that has no error handler
 """
 
+import dataclasses
+from collections.abc import Collection
+
 
 class PenstockError(Exception):
     """Base of all exceptions that Penstock raises on purpose."""
@@ -63,3 +66,34 @@ class RunnerError(DataError):
 
 class RejectedRecordError(DataError):
     """A transform without an error handler (`with_error_handler`) rejected a record."""
+
+
+# The flags of the command that this process runs; None where it runs none.
+_flags: frozenset[str] | None = None
+
+
+def remedies_of(flags: Collection[str] | None) -> None:
+    """Says which flags the command of this process has, with their dashes, so that remedies name no others.
+
+    None says that it runs none any more.
+    """
+    global _flags
+    _flags = None if flags is None else frozenset(flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """What to do about an error, as a text.
+
+    Attributes:
+      flag: the flag that it names.
+      text: what it is.
+      otherwise: what it is for a command that has no such flag.
+    """
+
+    flag: str
+    text: str
+    otherwise: str
+
+    def __str__(self) -> str:
+        return self.text if _flags is None or self.flag in _flags else self.otherwise

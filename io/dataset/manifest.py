@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_
 from penstock.io.beam.json_coder import from_fields
 from penstock.io.dataset.layout import MANIFEST
 from penstock.io.dataset.observer import Anomaly
-from penstock.io.dataset.options import STATISTICS
+from penstock.io.dataset.options import STATISTICS, check_provenance
 from penstock.io.errors import DataError
 from penstock.io.files import stores
 from penstock.io.reasons import Note
@@ -138,55 +138,6 @@ def _runs_of(run_id: str, provenance: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield run_id, provenance
     for part in parts:
         yield from _runs_of(part["run_id"], part.get("provenance", {}))
-
-
-_TYPES = {int: "an integer", str: "a text", Mapping: "an object", Sequence: "a list"}
-# Of an input that a provenance lists, the fields that must be of one type.
-_INPUT_FIELDS = {"size": int, "version": str, "crc32c": str, "ends": str, "span": str, "part": str}
-
-
-def check_provenance(provenance: Mapping[str, Any], name: str = "provenance") -> None:
-    """Checks what other runs read of a provenance; more may be in it.
-
-    Args:
-      provenance: what a run records about itself.
-      name: of it, for messages.
-
-    Raises:
-      DataError: names the field that is of another type.
-    """
-    for field in ("inputs", "retired"):
-        for place, one in _objects(provenance, field, name, "uri"):
-            for inner, kind in _INPUT_FIELDS.items():
-                if one.get(inner) is not None:
-                    _check_type(one[inner], kind, f"{place}.{inner}")
-    for place, part in _objects(provenance, "parts", name, "run_id"):
-        own = part.get("provenance", {})
-        _check_type(own, Mapping, f"{place}.provenance")
-        check_provenance(own, f"{place}.provenance")
-    for field in ("options", "split", "versions"):
-        _check_type(provenance.get(field, {}), Mapping, f"{name}.{field}")
-    given = provenance.get("options", {}).get("input") or ()
-    _check_type(given, Sequence, f"{name}.options.input")
-    for uri in given:
-        _check_type(uri, str, f"{name}.options.input")
-
-
-def _objects(provenance: Mapping[str, Any], field: str, name: str, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields where each object of a list is, and the object, which has a text as its key."""
-    found = provenance.get(field, ())
-    if isinstance(found, str) or not isinstance(found, Sequence):
-        raise DataError(f"{name}.{field} must be a list of objects, got {found!r}")
-    for index, one in enumerate(found):
-        place = f"{name}.{field}[{index}]"
-        _check_type(one, Mapping, place)
-        _check_type(one.get(key), str, f"{place}.{key}")
-        yield place, one
-
-
-def _check_type(value: object, kind: type, name: str) -> None:
-    if not isinstance(value, kind):
-        raise DataError(f"{name} must be {_TYPES[kind]}, got {value!r}")
 
 
 class SpanFolders:

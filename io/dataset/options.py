@@ -1,13 +1,14 @@
-"""Choices and defaults of transform arguments and job flags, and the names inside a dataset's folder.
+"""Choices and defaults of transform arguments and job flags, names inside the folder of a dataset, what a provenance has.
 
 This module imports nothing heavy: a command line is checked before Beam is loaded.
 """
 
 import dataclasses
 import re
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-from penstock.io.errors import ConfigError
+from penstock.io.errors import ConfigError, DataError
 
 Shuffle = Literal["global", "none"]
 
@@ -78,3 +79,52 @@ class Addition:
     def __post_init__(self) -> None:
         if self.span is not None:
             check_span_name(self.span)
+
+
+_TYPES = {int: "an integer", str: "a text", Mapping: "an object", Sequence: "a list"}
+# Of an input that a provenance lists, the fields that must be of one type.
+_INPUT_FIELDS = {"size": int, "version": str, "crc32c": str, "ends": str, "span": str, "part": str}
+
+
+def check_provenance(provenance: Mapping[str, Any], name: str = "provenance") -> None:
+    """Checks what other runs read of a provenance; more may be in it.
+
+    Args:
+      provenance: what a run records about itself.
+      name: of it, for messages.
+
+    Raises:
+      DataError: names the field that is of another type.
+    """
+    for field in ("inputs", "retired"):
+        for place, one in _objects(provenance, field, name, "uri"):
+            for inner, kind in _INPUT_FIELDS.items():
+                if one.get(inner) is not None:
+                    _check_type(one[inner], kind, f"{place}.{inner}")
+    for place, part in _objects(provenance, "parts", name, "run_id"):
+        own = part.get("provenance", {})
+        _check_type(own, Mapping, f"{place}.provenance")
+        check_provenance(own, f"{place}.provenance")
+    for field in ("options", "split", "versions"):
+        _check_type(provenance.get(field, {}), Mapping, f"{name}.{field}")
+    given = provenance.get("options", {}).get("input") or ()
+    _check_type(given, Sequence, f"{name}.options.input")
+    for uri in given:
+        _check_type(uri, str, f"{name}.options.input")
+
+
+def _objects(provenance: Mapping[str, Any], field: str, name: str, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields where each object of a list is, and the object, which has a text as its key."""
+    found = provenance.get(field, ())
+    if isinstance(found, str) or not isinstance(found, Sequence):
+        raise DataError(f"{name}.{field} must be a list of objects, got {found!r}")
+    for index, one in enumerate(found):
+        place = f"{name}.{field}[{index}]"
+        _check_type(one, Mapping, place)
+        _check_type(one.get(key), str, f"{place}.{key}")
+        yield place, one
+
+
+def _check_type(value: object, kind: type, name: str) -> None:
+    if not isinstance(value, kind):
+        raise DataError(f"{name} must be {_TYPES[kind]}, got {value!r}")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from penstock.io.beam.durations import MILLISECOND, ZERO, AnyDuration, as_duration
 from penstock.io.beam.windows import AnyWindows, FlushWindows, parse_windows
-from penstock.io.dataset.manifest import check_provenance
 from penstock.io.dataset.options import (
     COMPACTED,
     DEAD_LETTERS,
@@ -24,6 +23,7 @@ from penstock.io.dataset.options import (
     WINDOWS,
     Addition,
     Shuffle,
+    check_provenance,
 )
 from penstock.io.dataset.shard_formats import SHARD_FORMATS, known_compression, load_format
 from penstock.io.errors import ConfigError, DataError

@@ -4,15 +4,14 @@ Python's own text names no file where a write fails, and never says how much spa
 """
 
 import contextlib
-import dataclasses
 import errno
 import os
 import resource
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from penstock.io.beam import progress
-from penstock.io.errors import StorageError
+from penstock.io.errors import Remedy, StorageError
 from penstock.io.files.paths import is_local, walk_files
 from penstock.io.files.sizes import byte_text
 
@@ -20,37 +19,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _GONE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENXIO)
 _REFUSED = (errno.EACCES, errno.EPERM)
 _MANY = (errno.EMFILE, errno.ENFILE)
-
-# The flags of the command that this process runs; None where it runs none.
-_flags: frozenset[str] | None = None
-
-
-def remedies_of(flags: Collection[str] | None) -> None:
-    """Says which flags the command of this process has, with their dashes, so that remedies name no others.
-
-    None says that it runs none any more.
-    """
-    global _flags
-    _flags = None if flags is None else frozenset(flags)
-
-
-@dataclasses.dataclass(frozen=True)
-class Remedy:
-    """What to do about an error, as a text.
-
-    Attributes:
-      flag: the flag that it names.
-      text: what it is.
-      otherwise: what it is for a command that has no such flag.
-    """
-
-    flag: str
-    text: str
-    otherwise: str
-
-    def __str__(self) -> str:
-        return self.text if _flags is None or self.flag in _flags else self.otherwise
-
 
 # What the files of a run are for, when one of them cannot be written.
 SPILL_REMEDY = Remedy(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, TypeVar
 
 import penstock
+from penstock.io.errors import remedies_of
 from penstock.io.files.extras import check_runner
 from penstock.io.files.stores.config import StoreConfig, check_no_secrets, configure
-from penstock.io.files.system_errors import remedies_of
 from pipelines._cli.flags import BeamFlags, Options, Parser, asks_for, flag_names, job_parser, parse_job
 from pipelines._cli.named import Named
 from pipelines._report.crash import keep_traceback

@@ -16,8 +16,8 @@ from penstock.io.dataset.shard import write_shard
 from penstock.io.dataset.shard_formats import load_format
 from penstock.io.dead_letters.handler import write_letters
 from penstock.io.dead_letters.record import DeadLetter, RejectedBatch
-from penstock.io.errors import StorageError
-from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, explained, out_of_memory, remedies_of, writing
+from penstock.io.errors import StorageError, remedies_of
+from penstock.io.files.system_errors import OUTPUT_REMEDY, SPILL_REMEDY, explained, out_of_memory, writing
 from penstock.io.reasons import Reason
 from penstock.io.schema import write_schema
 from penstock.io.sort.merge import merge_batches
