@@ -1,4 +1,4 @@
-"""Choices and defaults of transform arguments and job flags, names inside the folder of a dataset, what a provenance has.
+"""Choices and defaults of transforms and flags, the names inside a dataset's folder, and what a provenance must have.
 
 This module imports nothing heavy: a command line is checked before Beam is loaded.
 """
