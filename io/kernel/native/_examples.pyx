@@ -236,7 +236,6 @@ cdef class Examples:
                 _end_frames(&block)
                 block.start = block.end
 
-
     def measure_packed(self, int64_t[::1] offsets not None):
         """Writes where each row starts that is packed, and the end; the rows must have been measured.
 
