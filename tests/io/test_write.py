@@ -208,10 +208,20 @@ def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
 @pytest.mark.parametrize("options", [{}, {"index": True, "compression": "none"}, {"format": "arrayrecord"}], ids=str)
 def test_rows_of_any_columns_and_keys_lie_side_by_side(tmp_path, options):
     keyed = table(40, **{SHUFFLE_KEY: pa.array([5] * 40, pa.uint64())})  # in the order of their bytes
-    batches = [table(20).select(["id", "name"]), table(20), table(20).select(["parts"]), keyed, table(9)]
+    others = [table(3).append_column(f"column {number}", pa.array([None, number, 7])) for number in range(20)]
+    empty = pa.record_batch({f"rare {number}": pa.array([None] * 5, pa.int64()) for number in range(99)})
+    batches = [
+        table(20).select(["id", "name"]),
+        table(20),
+        *others,
+        table(20).select(["parts"]),
+        keyed,
+        empty,
+        table(9),
+    ]
     for spill in (True, False):
         assert write(tmp_path / str(spill), batches, num_shards=2, spill=spill, **options) == "published"
-        assert read_manifest(str(tmp_path / str(spill))).splits == {"train": 109}
+        assert read_manifest(str(tmp_path / str(spill))).splits == {"train": 174}
         assert list(verify_dataset(str(tmp_path / str(spill)))) == []
     assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
     spilled, grouped = (read_manifest(str(tmp_path / name)) for name in ("True", "False"))
