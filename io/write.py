@@ -211,9 +211,9 @@ class WriteDataset(TakesBatches, RejectingTransform):
                 raise ConfigError("observer looks at a dataset as a whole: leave it out with windows")
             return self._write_windows(batches, staging, handler, windows)
         rows_in = self.rows_in if self.rows_in is not None else batches | "CountRows" >> CountRows()
-        shuffle = SpillingShuffle if self.spill else RunnerShuffle
-        encoded = self._encode(batches, handler)
-        shards = encoded.records | "WriteShards" >> shuffle(staging, self.spec)
+        shuffle = (SpillingShuffle if self.spill else RunnerShuffle)(staging, self.spec)
+        encoded = self._encode(batches, handler, packs=shuffle.make_packing is not None)
+        shards = encoded.records | "WriteShards" >> shuffle
         if self.found is not None:
             encoded = dataclasses.replace(encoded, notes=(encoded.notes, self.found) | "AllNotes" >> beam.Flatten())
         return self._publish(staging, shards, encoded, handler, rows_in)
@@ -272,11 +272,11 @@ class WriteDataset(TakesBatches, RejectingTransform):
             return DeadLetterHandler(staging.dead_letters, staging.run_id)
         return self.dead_letters
 
-    def _encode(self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None) -> "_Encoded":
-        packs = self.spill and SpillingShuffle.packing(self.spec) is not None
-        encode = beam.ParDo(_EncodeFn(self._encoder(packs), self.observer is not None)).with_output_types(
-            pa.RecordBatch
-        )
+    def _encode(
+        self, batches: beam.PCollection[pa.RecordBatch], handler: DeadLetterHandler | None, packs: bool
+    ) -> "_Encoded":
+        encoder = self._encoder(packs)
+        encode = beam.ParDo(_EncodeFn(encoder, self.observer is not None)).with_output_types(pa.RecordBatch)
         results = batches | "Encode" >> encode.with_outputs(REJECTED, _KINDS, _NOTES, _WRITTEN, main="out")
         records, rejected = split_rejected(results)
         self._take_rejected(rejected, handler)

@@ -92,20 +92,20 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
     staging: Staging
     spec: DatasetSpec
 
-    @staticmethod
-    def packing(spec: DatasetSpec) -> MakePacking | None:
-        """Returns what makes the records of shards of packed ones; None where the encoder is not to pack them.
+    @property
+    def make_packing(self) -> MakePacking | None:
+        """What makes records of the packed ones that the encoder is to give; None if it is to give them whole.
 
-        In the order of the input, the bytes of runs are copied to shards as they are.
+        In the order of the input they are: the bytes of runs are copied to shards as they are.
         """
-        shard_format = spec.shard_format()
-        return shard_format.packing if spec.shuffle == "global" and shard_format.packs else None
+        shard_format = self.spec.shard_format()
+        return shard_format.packing if self.spec.shuffle == "global" and shard_format.packs else None
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Spills runs, plans shards, merges."""
         buffer_bytes = ORDERED_BUFFER_BYTES if self.spec.shuffle == "none" else MAX_RUN_BYTES
         directory = spill_directory(self.staging)
-        spill = _SpillFn(directory, self.spec, buffer_bytes)
+        spill = _SpillFn(directory, self.spec.splits, buffer_bytes, self.make_packing)
         runs = records | "Spill" >> beam.ParDo(spill).with_output_types(Run)
         plan = beam.FlatMap(_plan_shards, beam.pvalue.AsList(runs), ShardPlan(self.spec))
         ranges = (
@@ -114,7 +114,7 @@ class SpillingShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PCo
             | "PlanShards" >> plan.with_output_types(_ShardRange)
             | "SpreadShards" >> beam.Reshuffle()
         )
-        write = _MergeFn(self.staging, self.spec, directory, tries_once(records.pipeline))
+        write = _MergeFn(self.staging, self.spec, directory, tries_once(records.pipeline), self.make_packing)
         return ranges | "Merge" >> beam.ParDo(write, beam.pvalue.AsList(runs)).with_output_types(Shard)
 
 
@@ -130,14 +130,14 @@ def spill_directory(staging: Staging) -> str:
 
 
 class _SpillFn(beam.DoFn):
-    def __init__(self, directory: str, spec: DatasetSpec, buffer_bytes: int):
+    def __init__(self, directory: str, splits: Sequence[str], buffer_bytes: int, make_packing: MakePacking | None):
         self._directory = directory
-        self._spec = spec
+        self._splits = splits
         self._buffer_bytes = buffer_bytes
+        self._make_packing = make_packing
 
     def start_bundle(self) -> None:
-        make_packing = SpillingShuffle.packing(self._spec)
-        self._writer = RunWriter(self._directory, self._spec.splits, self._buffer_bytes, make_packing=make_packing)
+        self._writer = RunWriter(self._directory, self._splits, self._buffer_bytes, make_packing=self._make_packing)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Run]:
         yield from self._writer.add(batch)
@@ -193,15 +193,23 @@ class _WriteShardFn(beam.DoFn):
 
 
 class _MergeFn(_WriteShardFn):
-    def __init__(self, staging: Staging, spec: DatasetSpec, directory: str, once: bool):
+    def __init__(
+        self,
+        staging: Staging,
+        spec: DatasetSpec,
+        directory: str,
+        once: bool,
+        make_packing: MakePacking | None = None,
+    ):
         super().__init__(staging, spec)
         self._directory = directory
+        self._make_packing = make_packing
         # Distinguishes this pipeline from one that repeats a run; None if bundles may be retried.
         self._pipeline_id = uuid.uuid4().hex if once else None
 
     def process(self, shard: _ShardRange, runs: Sequence[Run]) -> Iterator[Shard]:
         own = [run for run in runs if run.split == shard.split]
-        merged = MergedRuns(own, once=self._pipeline_id is not None, make_packing=SpillingShuffle.packing(self._spec))
+        merged = MergedRuns(own, once=self._pipeline_id is not None, make_packing=self._make_packing)
         path = f"{shard.split}/{part_name(shard.index, shard.total, self._spec.suffix)}"
         self._begin(path)
         yield from self._write(path, shard.split, merged, shard.low, shard.high)
@@ -224,6 +232,11 @@ class RunnerShuffle(beam.PTransform[beam.PCollection[pa.RecordBatch], beam.PColl
 
     staging: Staging
     spec: DatasetSpec
+
+    @property
+    def make_packing(self) -> MakePacking | None:
+        """None: records come whole, since chunks go to machines that know no layouts."""
+        return None
 
     def expand(self, records: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Shard]:
         """Counts bytes, keys chunks by shard, groups, merges."""

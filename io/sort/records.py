@@ -114,7 +114,9 @@ class EncodedRecords:
 
     @property
     def content(self) -> Bytes:
-        """The bytes of all records."""
+        """The bytes of all records, which are not packed."""
+        if self.packing is not None:
+            raise ValueError("packed records are no bytes of a shard: gather them")
         return self.data[self.offsets[0] : self.offsets[-1]]
 
     def by_split(self, order: Ints | None = None) -> Iterator[tuple[int, int, int]]:
@@ -184,7 +186,10 @@ def concat_records(parts: Sequence[EncodedRecords], data: Bytes) -> EncodedRecor
 
 
 def sorted_order(records: EncodedRecords) -> Ints | None:
-    """Returns int64[n], the stable order of the records by split, key and bytes; None if they are sorted already."""
+    """Returns int64[n], the stable order of the records by split, key and bytes.
+
+    It is None if they are sorted already, and never for packed ones, which have to be gathered in any case.
+    """
     order = runs.sort_order(records.splits, records.keys, records.data, records.offsets)
     if records.packing is None:
         return order
@@ -212,7 +217,7 @@ class RecordSink(Protocol):
     """Takes records in their final order, in pieces of any size."""
 
     def write_records(self, records: EncodedRecords) -> None:
-        """Takes records in their present order."""
+        """Takes records in their present order; none is packed."""
 
     def write_ordered(self, records: EncodedRecords, order: Ints) -> None:
         """Takes the records at these indices, in this order."""
@@ -248,10 +253,7 @@ class BlockWriter:
 
     def write_records(self, records: EncodedRecords) -> None:
         """Writes records in their present order."""
-        if records.packing is None:
-            self.write(records.content)
-        else:
-            self.write_ordered(records, np.arange(len(records)))
+        self.write(records.content)
 
     def copy_records(self, file: io.FileIO, offsets: Ints) -> None:
         """Writes the records between int64[n + 1] offsets of a file."""

@@ -215,9 +215,6 @@ class RecordGroups:
 
     def write_records(self, records: EncodedRecords) -> None:
         """Takes records in their present order."""
-        if records.packing is not None:
-            self.write_ordered(records, np.arange(len(records)))
-            return
         self._room(records.nbytes)[:] = records.content
         self._add(np.diff(records.offsets))
 

@@ -538,7 +538,7 @@ cdef class Layouts:
     cdef Layout* _layouts
     cdef int64_t _size
     cdef Layout* _last
-    # A frame that lies across the end of an output, and the row that it is of.
+    # A frame that lies across the end of an output, and the row that it is of; it is read only where `skip` says so.
     cdef uint8_t[::1] _spare
     cdef int64_t _held
     # Two frames that are compared.
