@@ -4,7 +4,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.internal import pickler
 from apache_beam.runners.common import MethodWrapper
-from apache_beam.runners.worker import statesampler
+from apache_beam.runners.worker import statecache, statesampler
 from apache_beam.transforms import core, userstate
 from apache_beam.utils.counters import CounterFactory
 
@@ -105,6 +105,19 @@ def test_a_bundle_ends_soon():
         assert statesampler.StateSampler("step", CounterFactory()).sampling_period_ms == 10
         assert statesampler.StateSampler("step", CounterFactory(), sampling_period_ms=7).sampling_period_ms == 7
     assert statesampler.StateSampler("step", CounterFactory()).sampling_period_ms == 200
+
+
+class Kept(statecache.CacheAware):
+    def get_referents_for_cache(self):
+        return [bytes(5)]
+
+
+@pytest.mark.parametrize("value", [[(b"key", [1, 2.5])] * 9, {"run": Kept()}, [overhead, len, AddFn().process], None])
+def test_a_side_input_is_as_large_as_beam_says(monkeypatch, value):
+    expected = statecache.get_deep_size(value)
+    with less_overhead():
+        monkeypatch.setattr("objsize.traverse._iter_modules_globals", lambda: pytest.fail("looked at modules"))
+        assert statecache.get_deep_size(value) == expected > 0
 
 
 def test_beam_is_as_it_was_behind_the_last_run():
