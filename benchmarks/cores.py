@@ -6,6 +6,10 @@ While one thread holds it, no other can; so with a share of s no more than 1/s t
 cores, and by Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fast as one.
 
 This bound says nothing about what stands beside the workers: building the graph, memory bandwidth, and the disk.
+
+Processes are bound by their CPU time. Sixteen of them tell on any machine what as many cores could do at most: those of the
+job itself, plus a sixteenth of the rest. Where there are fewer cores, each process runs until it waits, as it would on
+a core of its own, if the system allows that (Linux, as root); else they are sliced, which costs caches and memory.
 """
 
 import collections
@@ -25,14 +29,14 @@ SHUFFLES = ("none", "global")
 # Beam's names of what workers are.
 THREADS, PROCESSES = "in_memory", "multi_processing"
 
-# The names of the files that the script writes, and what they count.
-_ACTIVE, _LOCK = "active.txt", "lock.txt"
+# The names of the files that the script writes: what they count, and what it tells.
+_ACTIVE, _LOCK, _TOLD = "active.txt", "lock.txt", "told.json"
 _WORKER = "SdkWorker.process_bundle "
 _STEP = re.compile(r"_?(\w+)Fn\.\w+ \((?:penstock|pipelines|\S*/penstock/)")
 _BESIDE = "Beam, and functions without a DoFn"
 _NAMES = {THREADS: "threads", PROCESSES: "processes"}
-# Cores for which the table has a bound.
-_BOUNDS = (4, 16, 64)
+# Cores for which the table has a bound of threads, and processes whose CPU time is one.
+_BOUNDS, _MANY = (4, 16, 64), 16
 
 # Runs the job with a setting, and returns what it said, its CPU seconds, and the folder that it wrote to.
 Launch = Callable[[str], tuple[Mapping[str, Any], float, pathlib.Path]]
@@ -40,12 +44,23 @@ Launch = Callable[[str], tuple[Mapping[str, Any], float, pathlib.Path]]
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """The quickest job with some workers: seconds after the imports, and CPU seconds of the same time."""
+    """The quickest job with some workers.
+
+    Attributes:
+      workers: how many.
+      seconds: after the imports.
+      cpu_seconds: of the same time, and of all workers.
+      mode: what the workers are.
+      own_cpu_seconds: those of the job's own process, in which threads work too.
+      sliced: whether the system let processes take turns on fewer cores.
+    """
 
     workers: int
     seconds: float
     cpu_seconds: float
     mode: str = THREADS
+    own_cpu_seconds: float = 0.0
+    sliced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +99,19 @@ class Scaling:
         return self.total.lock / max(self.total.active, 1)
 
     def bound(self, cores: int) -> float:
-        """How many times as fast as one thread so many cores are at most."""
+        """How many times as fast as one thread so many cores are at most, with threads."""
         return 1 / (self.share + (1 - self.share) / cores)
+
+    @property
+    def processes(self) -> Timed | None:
+        """The run with the most processes."""
+        return max((run for run in self.runs if run.mode == PROCESSES), key=lambda run: run.workers, default=None)
+
+    @property
+    def least_seconds(self) -> float:
+        """What the job takes at least with the most processes, if each has a core."""
+        run = self.processes or self.runs[0]
+        return run.own_cpu_seconds + (run.cpu_seconds - run.own_cpu_seconds) / run.workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +134,7 @@ class Result:
         for scaling, values in zip(self.scalings, fields["scalings"], strict=True):
             values["share"] = scaling.share
             values["bounds"] = {str(cores): scaling.bound(cores) for cores in _BOUNDS}
+            values["least_seconds"] = scaling.least_seconds
         return json.dumps({"scenario": NAME, **fields}, indent=2) + "\n"
 
 
@@ -116,13 +143,16 @@ def measure(launch: Launch, py_spy: str, rows: int, repeat: int, machine: Mappin
     counts = worker_counts(machine["cores"])
     # One worker is a thread of the job's own process.
     kinds = [(count, mode) for count in counts for mode in (THREADS, PROCESSES)[: 1 if count == 1 else 2]]
+    if counts[-1] < _MANY:
+        kinds.append((_MANY, PROCESSES))
     runs: dict[tuple[str, int, str], list[Timed]] = collections.defaultdict(list)
     steps: dict[str, dict[str, Samples]] = {shuffle: {} for shuffle in SHUFFLES}
     for _ in range(repeat):
         for shuffle in SHUFFLES:
             for workers, mode in kinds:
-                told, cpu, _ = launch(f"{shuffle} {workers} {mode}")
-                runs[shuffle, workers, mode].append(Timed(workers, told["seconds"], cpu, mode))
+                told, cpu, folder = launch(f"{shuffle} {workers} {mode}")
+                beside = json.loads((folder / _TOLD).read_text())
+                runs[shuffle, workers, mode].append(Timed(workers, told["seconds"], cpu, mode, **beside))
             _, _, folder = launch(f"{shuffle} {counts[-1]} {THREADS} {py_spy}")
             steps[shuffle] = joined(steps[shuffle], read_samples(folder))
     scalings = (
@@ -195,4 +225,13 @@ def _tables(rows: int, scaling: Scaling) -> Sequence[str]:
     steps.append(f"| all, of {total.active:,} samples | 100% | {scaling.share:.1%} |")
     bounds = ", ".join(f"{scaling.bound(cores):.1f} on {cores}" for cores in _BOUNDS)
     limit = 1 / scaling.share if scaling.share else float("inf")
-    return "\n".join(runs), "\n".join(steps), f"Bound of the speed-up: {bounds} cores, {limit:.1f} on any number."
+    threads = f"Bound of the speed-up of threads: {bounds} cores, {limit:.1f} on any number."
+    most = scaling.processes
+    if most is None:
+        return "\n".join(runs), "\n".join(steps), threads
+    processes = (
+        f"Bound of {most.workers} processes on as many cores: {rows / scaling.least_seconds:,.0f} rows/s, of which the job "
+        f"itself takes {most.own_cpu_seconds:.2f} s. CPU for a row: {most.cpu_seconds / first.cpu_seconds:.2f} times that of "
+        f"one thread{', with processes that took turns on fewer cores' if most.sliced else ''}."
+    )
+    return "\n".join(runs), "\n".join(steps), threads, processes

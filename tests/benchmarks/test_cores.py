@@ -44,7 +44,21 @@ def test_tables():
     assert "| 2 | processes | 500,000 | 2.00 | 5.00 |" in lines
     assert lines.index("| Spill | 25.0% | 15.0% |") < lines.index("| Read | 75.0% | 5.0% |")
     assert "| all, of 100 samples | 100% | 20.0% |" in lines
-    assert lines[-1] == "Bound of the speed-up: 2.5 on 4, 4.0 on 16, 4.7 on 64 cores, 5.0 on any number."
+    assert lines[-3] == "Bound of the speed-up of threads: 2.5 on 4, 4.0 on 16, 4.7 on 64 cores, 5.0 on any number."
+    assert lines[-1] == (
+        "Bound of 2 processes on as many cores: 400,000 rows/s, of which the job itself takes 0.00 s. CPU for a row: 1.25 "
+        "times that of one thread."
+    )
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_processes_are_bound_by_what_the_job_does_alone_and_their_share_of_the_rest(sliced):
+    runs = Timed(1, 4.0, 4.0), Timed(2, 2.0, 5.0, cores.PROCESSES), Timed(16, 3.0, 5.5, cores.PROCESSES, 0.7, sliced)
+    scaling = Scaling("none", runs, {})
+    assert scaling.least_seconds == pytest.approx(0.7 + 4.8 / 16)
+    last = cores.table(Result(1_000_000, "", {}, (scaling,))).splitlines()[-1]
+    assert "Bound of 16 processes on as many cores: 1,000,000 rows/s, of which the job itself takes 0.70 s." in last
+    assert ("took turns" in last) is sliced
 
 
 @pytest.fixture
@@ -55,6 +69,7 @@ def launched(monkeypatch, tmp_path):
     def launch(arena, python, script, task):
         task = json.loads(task)
         settings.append(task["setting"].split())
+        pathlib.Path(task["output"], "told.json").write_text('{"own_cpu_seconds": 0.5, "sliced": true}')
         if len(settings[-1]) == 4:
             for name, stacks in (("active.txt", STACKS), ("lock.txt", STACKS[:1])):
                 pathlib.Path(task["output"], name).write_text("\n".join(stacks) + "\n")
@@ -70,11 +85,17 @@ def launched(monkeypatch, tmp_path):
 def test_each_round_times_all_workers_and_watches_the_most_threads(launched):
     result = run.bench_cores(100, 2, 60.0)
     kinds = [(1, cores.THREADS), (2, cores.THREADS), (2, cores.PROCESSES), (3, cores.THREADS), (3, cores.PROCESSES)]
+    kinds.append((16, cores.PROCESSES))
     each = [[str(workers), mode] for workers, mode in kinds] + [["3", cores.THREADS, "/env/bin/py-spy"]]
     assert launched == [[shuffle, *rest] for shuffle in cores.SHUFFLES for rest in each] * 2
-    expected = [Timed(workers, 2.0 + index, 2.0, mode) for index, (workers, mode) in enumerate(kinds)]
+    expected = [Timed(workers, 2.0 + index, 2.0, mode, 0.5, True) for index, (workers, mode) in enumerate(kinds)]
     assert result.scalings[0].runs == tuple(expected)
     assert result.scalings[0].total == Samples(28, 6)
+
+
+def test_on_many_cores_no_processes_are_added(launched, monkeypatch):
+    monkeypatch.setattr(run, "machine", lambda: {"cores": 24})
+    assert run.bench_cores(100, 1, 60.0).scalings[0].processes.workers == 24
 
 
 def test_a_result_is_written_as_json_and_tables(launched, tmp_path):
