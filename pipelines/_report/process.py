@@ -113,7 +113,8 @@ def tell_removed(removed: Mapping[str, int]) -> None:
 def say(text: str) -> None:
     """Prints a line for the user that is no result."""
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")  # at once: `print` lets another thread print before the end of the line
+        sys.stderr.flush()
 
 
 def is_started_for_a_job() -> bool:

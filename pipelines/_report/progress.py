@@ -21,7 +21,7 @@ from rich.text import Text
 from penstock.io.beam import progress
 from penstock.io.beam.progress import Counts
 from pipelines._report.phases import Phase, Status, current_phase
-from pipelines._report.process import job_started
+from pipelines._report.process import job_started, say
 
 # Often enough to show that the job is alive, seldom enough not to fill its log.
 LOG_SECONDS = 30.0
@@ -146,7 +146,7 @@ def _in_log(display: _Display, seconds: float) -> Iterator[None]:
 def _write_log(display: _Display, seconds: float, done: threading.Event) -> None:
     while not done.wait(seconds):
         if status := display.status():
-            print(status, file=sys.stderr, flush=True)
+            say(str(status))
 
 
 class _Line:

@@ -29,7 +29,7 @@ def work(_=None, seconds=0.4):
         progress.add(bytes=100_000, rows=1_234_567, rejected=step == 5)
         time.sleep(seconds / 10)
         if step == 6:
-            print("a warning", file=sys.stderr)
+            print("a warning\\n", end="", file=sys.stderr)
     progress.add(parts=1)
     for step in range(1, 5):
         progress.add(written=500_000, shards=1)
