@@ -7,9 +7,9 @@ cores, and by Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fa
 
 This bound says nothing about what stands beside the workers: building the graph, memory bandwidth, and the disk.
 
-Processes are bound by their CPU time. Sixteen of them tell on any machine what as many cores could do at most: those of the
-job itself, plus a sixteenth of the rest. Where there are fewer cores, each process runs until it waits, as it would on
-a core of its own, if the system allows that (Linux, as root); else they are sliced, which costs caches and memory.
+Processes are bound by their CPU time. That of sixteen tells on any machine what as many cores could do at most: what the
+job itself takes, and a sixteenth of the rest. On fewer cores each process runs until it waits, as on a core
+of its own, if the system allows that (Linux, as root); else they take turns, which costs caches and memory.
 """
 
 import collections
@@ -229,9 +229,10 @@ def _tables(rows: int, scaling: Scaling) -> Sequence[str]:
     most = scaling.processes
     if most is None:
         return "\n".join(runs), "\n".join(steps), threads
+    speed, ratio = rows / scaling.least_seconds, most.cpu_seconds / first.cpu_seconds
     processes = (
-        f"Bound of {most.workers} processes on as many cores: {rows / scaling.least_seconds:,.0f} rows/s, of which the job "
-        f"itself takes {most.own_cpu_seconds:.2f} s. CPU for a row: {most.cpu_seconds / first.cpu_seconds:.2f} times that of "
-        f"one thread{', with processes that took turns on fewer cores' if most.sliced else ''}."
+        f"Bound of {most.workers} processes on as many cores: {speed:,.0f} rows/s; the job itself takes "
+        f"{most.own_cpu_seconds:.2f} s of it. CPU for a row: {ratio:.2f} times that of one thread"
+        f"{', with processes that took turns on fewer cores' if most.sliced else ''}."
     )
     return "\n".join(runs), "\n".join(steps), threads, processes

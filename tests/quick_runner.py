@@ -15,7 +15,7 @@ from typing import Any
 from apache_beam.internal import pickler
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.worker import bundle_processor, statecache
+from apache_beam.runners.worker import bundle_processor
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
@@ -33,7 +33,6 @@ def quick_runner() -> Iterator[None]:
         stack.enter_context(less_overhead())
         for module, name, value in (
             (core, "_get_function_body_without_inners", _once(core._get_function_body_without_inners)),
-            (statecache, "get_deep_size", lambda *values: 8 * len(values)),
             (decorators, "traceback", SimpleNamespace(format_stack=_short_stack)),
             (decorators.IOTypeHints, "from_callable", staticmethod(_read_once(decorators.IOTypeHints.from_callable))),
             (pipeline_options, "_BeamArgumentParser", _Parser),

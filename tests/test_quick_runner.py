@@ -6,7 +6,7 @@ import pytest
 from apache_beam.internal import pickler
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.worker import bundle_processor, statecache
+from apache_beam.runners.worker import bundle_processor
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, ptransform, userstate
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
@@ -76,7 +76,7 @@ def test_what_callers_do_to_an_answer_stays_with_them():
 
 
 def test_beam_is_as_before_afterwards():
-    modules = (core, statecache, decorators, pipeline_options, decorators.IOTypeHints, PipelineOptions)
+    modules = (core, decorators, pipeline_options, decorators.IOTypeHints, PipelineOptions)
     modules += (pickler, bundle_processor, ptransform)
     before = [dict(vars(module)) for module in modules]
     with pytest.raises(KeyError), quick_runner():

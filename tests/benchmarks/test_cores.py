@@ -46,8 +46,8 @@ def test_tables():
     assert "| all, of 100 samples | 100% | 20.0% |" in lines
     assert lines[-3] == "Bound of the speed-up of threads: 2.5 on 4, 4.0 on 16, 4.7 on 64 cores, 5.0 on any number."
     assert lines[-1] == (
-        "Bound of 2 processes on as many cores: 400,000 rows/s, of which the job itself takes 0.00 s. CPU for a row: 1.25 "
-        "times that of one thread."
+        "Bound of 2 processes on as many cores: 400,000 rows/s; the job itself takes 0.00 s of it. "
+        "CPU for a row: 1.25 times that of one thread."
     )
 
 
@@ -57,7 +57,7 @@ def test_processes_are_bound_by_what_the_job_does_alone_and_their_share_of_the_r
     scaling = Scaling("none", runs, {})
     assert scaling.least_seconds == pytest.approx(0.7 + 4.8 / 16)
     last = cores.table(Result(1_000_000, "", {}, (scaling,))).splitlines()[-1]
-    assert "Bound of 16 processes on as many cores: 1,000,000 rows/s, of which the job itself takes 0.70 s." in last
+    assert "Bound of 16 processes on as many cores: 1,000,000 rows/s; the job itself takes 0.70 s of it." in last
     assert ("took turns" in last) is sliced
 
 

@@ -110,7 +110,11 @@ def _packed_once(_: Any) -> SimpleNamespace:
     compress, decompress = functools.lru_cache(_KEPT)(bz2.compress), functools.lru_cache(_KEPT)(bz2.decompress)
 
     def packed(data: bytes, compresslevel: int) -> bytes:
-        return (compress if len(data) <= _KEPT_BYTES else bz2.compress)(data, compresslevel)
+        if len(data) > _KEPT_BYTES:
+            return bz2.compress(data, compresslevel)
+        found: bytes = compress(data, compresslevel)
+        decompress(found)  # workers that are forked later find it, and need not do it each
+        return found
 
     def unpacked(data: bytes) -> bytes:
         return (decompress if len(data) <= _KEPT_BYTES else bz2.decompress)(data)

@@ -100,6 +100,16 @@ def test_what_is_packed_can_be_read_by_any_beam():
     assert [pickler.loads(text) for text in texts] == list(values)
 
 
+def test_what_is_packed_is_not_unpacked_by_each_worker(monkeypatch):
+    unpacked, decompress = [], overhead.bz2.decompress
+    monkeypatch.setattr(overhead.bz2, "decompress", lambda data: unpacked.append(data) or decompress(data))
+    with less_overhead():
+        text = pickler.dumps({"a": [1, 2]})
+        assert len(unpacked) == 1, "by the job, before there are workers"
+        assert pickler.loads(text) == {"a": [1, 2]}
+    assert len(unpacked) == 1
+
+
 def test_a_bundle_ends_soon():
     with less_overhead():
         assert statesampler.StateSampler("step", CounterFactory()).sampling_period_ms == 10
@@ -112,7 +122,7 @@ class Kept(statecache.CacheAware):
         return [bytes(5)]
 
 
-@pytest.mark.parametrize("value", [[(b"key", [1, 2.5])] * 9, {"run": Kept()}, [overhead, len, AddFn().process], None])
+@pytest.mark.parametrize("value", [[(b"key", [1, 2.5])] * 9, {"run": Kept()}, [overhead, len, AddFn().process]])
 def test_a_side_input_is_as_large_as_beam_says(monkeypatch, value):
     expected = statecache.get_deep_size(value)
     with less_overhead():
