@@ -7,9 +7,9 @@ cores, and by Amdahl's law n cores are at most 1 / (s + (1 - s) / n) times as fa
 
 This bound says nothing about what stands beside the workers: building the graph, memory bandwidth, and the disk.
 
-Processes are bound by their CPU time. That of sixteen tells on any machine what as many cores could do at most: what the
-job itself takes, and a sixteenth of the rest. On fewer cores each process runs until it waits, as on a core
-of its own, if the system allows that (Linux, as root); else they take turns, which costs caches and memory.
+Processes are bound by their CPU time. That of sixteen tells on any machine what as many cores could do at most: what
+the job itself takes, and a sixteenth of the rest. On fewer cores each process runs until it waits, as on a core of its
+own, if the system allows that (Linux, as root); else they take turns, which costs caches and memory.
 """
 
 import collections
