@@ -69,8 +69,8 @@ faults: install ## jobs on object stores through a hundred runs of faults and tw
 collections: kernel ## prepare each file of a folder of other people's files, and compare the values: COLLECTIONS=FOLDER
 	PYTHONPATH=tests $(BIN)/python tests/collections/collection_runs.py $(COLLECTIONS)
 
-sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc
-	tests/fuzz/sanitize.sh $(BIN)/python
+sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc; PROFILE=full as for test
+	tests/fuzz/sanitize.sh $(BIN)/python 45 $(PROFILE)
 
 build: install ## wheel and sdist, in dist/
 	$(BIN)/python -m build --no-isolation

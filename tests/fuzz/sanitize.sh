@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The kernel under AddressSanitizer and UBSan, built in a copy: its tests, and SECONDS of fuzzing beside them. Needs gcc.
+# With PROFILE=full the tests make up five times as much input.
 #
-#   tests/fuzz/sanitize.sh [PYTHON] [SECONDS]
+#   tests/fuzz/sanitize.sh [PYTHON] [SECONDS] [PROFILE]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$(realpath -s "${1:-.venv/bin/python}")
 seconds=${2:-45}
+profile=${3:-quick}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
@@ -25,5 +27,5 @@ assert native.__file__.startswith("'"$copy"'"), native.__file__'
 "$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds" & fuzz=$!
 trap 'kill "$fuzz" 2>/dev/null || true; rm -rf "$copy"' EXIT
 mapfile -t tests < <(grep -rlE "import twins|io\.kernel" tests/fuzz tests/io --include="test_*.py" --exclude-dir=kafka)
-"$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile=full "${tests[@]}"
+"$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile="$profile" "${tests[@]}"
 wait "$fuzz"
