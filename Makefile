@@ -70,7 +70,7 @@ collections: kernel ## prepare each file of a folder of other people's files, an
 	PYTHONPATH=tests $(BIN)/python tests/collections/collection_runs.py $(COLLECTIONS)
 
 sanitize: install ## the kernel's tests and its fuzzer, under AddressSanitizer and UBSan; needs gcc; PROFILE=full as for test
-	tests/fuzz/sanitize.sh $(BIN)/python 45 $(PROFILE)
+	tests/fuzz/sanitize.sh $(BIN)/python $(PROFILE)
 
 build: install ## wheel and sdist, in dist/
 	$(BIN)/python -m build --no-isolation

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The kernel under AddressSanitizer and UBSan, built in a copy: its tests, and SECONDS of fuzzing beside them. Needs gcc.
-# With PROFILE=full the tests make up five times as much input.
+# With the PROFILE full the tests make up five times as much input as with quick.
 #
-#   tests/fuzz/sanitize.sh [PYTHON] [SECONDS] [PROFILE]
+#   tests/fuzz/sanitize.sh [PYTHON] [PROFILE] [SECONDS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$(realpath -s "${1:-.venv/bin/python}")
-seconds=${2:-45}
-profile=${3:-quick}
+profile=${2:-quick}
+seconds=${3:-45}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 

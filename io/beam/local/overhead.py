@@ -19,6 +19,7 @@ worker, with the interpreter lock held. No issue is filed for any of it.
 import bz2
 import contextlib
 import functools
+import inspect
 import threading
 import types
 import weakref
@@ -130,9 +131,14 @@ def _sampled_often(beams: type[statesampler.StateSampler]) -> type[statesampler.
     return OftenSampled
 
 
-def _measured_alone(beams: types.ModuleType) -> SimpleNamespace:
-    """The function of objsize that Beam calls; Beam's own filter leaves out functions, and with them their globals."""
-    return SimpleNamespace(get_deep_size=functools.partial(beams.get_deep_size, exclude_modules_globals=False))
+def _measured_alone(beams: Any) -> SimpleNamespace:
+    """The function of objsize that Beam calls; Beam's own filter leaves out functions, and with them their globals.
+
+    Beam takes objsize 0.6 too, which cannot be told so.
+    """
+    setting = "exclude_modules_globals"
+    settings = {setting: False} if setting in inspect.signature(beams.get_deep_size).parameters else {}
+    return SimpleNamespace(get_deep_size=functools.partial(beams.get_deep_size, **settings))
 
 
 _REPLACED: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
