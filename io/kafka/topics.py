@@ -1,10 +1,11 @@
 """Kafka as an opened source: topics with resolved offsets, and their ids.
 
 A topic that is made anew has its old name and another id, and its offsets are of other messages. Brokers have ids since
-Kafka 2.8. Where they cannot be learned, nothing is compared.
+Kafka 2.8. Where they cannot be learned, nothing is compared, and a warning says so.
 """
 
 import dataclasses
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
@@ -18,11 +19,13 @@ from penstock.io.messages.registry import decoder_name, find_decoder
 from penstock.io.schema import Feature
 from penstock.io.sources.base import SourceRequest
 
+_LOGGER = logging.getLogger(__name__)
+
 # The idle timeout of a partition, unless one is given.
 _IDLE_TIMEOUT = "60s"
 
-# Beside a start of seconds. The controller answers, whose absence is no reason to wait.
-_ASK_SECONDS = 5.0
+# For each question. Brokers answer in milliseconds, a busy one in seconds.
+_ASK_SECONDS = 15.0
 
 # How an id is written that an older broker does not have.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -114,29 +117,44 @@ class TopicSource:
 
 
 def topic_ids(source: KafkaSource, topics: Collection[str]) -> dict[str, str]:
-    """Returns the ids of topics, by their URIs, as Kafka's tools write them; topics without one are left out."""
+    """Returns the ids of topics, by their URIs, as Kafka's tools write them.
+
+    Topics whose ids cannot be learned are left out, with a warning that says why.
+    """
     kafka = import_kafka()
     from confluent_kafka.admin import AdminClient
 
     settings = {**client_settings(source.config), "bootstrap.servers": ",".join(source.brokers)}
     admin = make_client(AdminClient, source.address, settings, error_cb=Troubles(source.address).report)
+    ids = {}
+    for topic, answer in _ids_or_errors(kafka, admin, sorted(topics)).items():
+        if isinstance(answer, str):
+            ids[source.uri(topic)] = answer
+        else:
+            reason = str(answer) or f"no answer within {_ASK_SECONDS:g} s"
+            _LOGGER.warning("%s: whether it was made anew is not checked: %s", source.uri(topic), reason)
+    return ids
+
+
+def _ids_or_errors(kafka: Any, admin: Any, topics: Sequence[str]) -> dict[str, str | Exception]:
     try:
         cluster = admin.list_topics(timeout=_ASK_SECONDS)
         if cluster.controller_id not in cluster.brokers:  # the client would wait for it
-            return {}
-        asked = admin.describe_topics(kafka.TopicCollection(sorted(topics)), request_timeout=_ASK_SECONDS)
-    except kafka.KafkaException:
-        return {}
-    told = {source.uri(topic): _told(kafka, answer) for topic, answer in asked.items()}
-    return {uri: topic_id for uri, topic_id in told.items() if topic_id is not None}
+            raise TimeoutError("the brokers have no controller now")
+        asked = admin.describe_topics(kafka.TopicCollection(topics), request_timeout=_ASK_SECONDS)
+    except (kafka.KafkaException, TimeoutError) as error:
+        return dict.fromkeys(topics, error)
+    return {topic: _id_or_error(kafka, answer) for topic, answer in asked.items()}
 
 
-def _told(kafka: Any, answer: Any) -> str | None:
+def _id_or_error(kafka: Any, answer: Any) -> str | Exception:
     try:
         topic_id = answer.result(_ASK_SECONDS).topic_id
-    except (kafka.KafkaException, TimeoutError):
-        return None
-    return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
+    except (kafka.KafkaException, TimeoutError) as error:
+        return error
+    if topic_id is None or str(topic_id) == _NO_ID:
+        return LookupError("its brokers have no ids, which came with Kafka 2.8")
+    return str(topic_id)
 
 
 def check_topic_ids(before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -76,22 +76,31 @@ def told(monkeypatch):
     return told
 
 
-def test_ids_are_told_as_far_as_there_are_any(told):
-    """An old broker has none, and may refuse to tell."""
+def test_ids_are_told_as_far_as_there_are_any(told, caplog):
+    """An old broker has none, and may refuse to tell: that is said."""
     assert topic_ids(SOURCE, ["t", "u", "v"]) == {"kafka://a:1/t": "AAAAAAAAAAEAAAAAAAAAAg"}
+    untold = "whether it was made anew is not checked"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"kafka://a:1/u: {untold}: its brokers have no ids, which came with Kafka 2.8",
+        f"kafka://a:1/v: {untold}: {REFUSED}",
+    ]
     told["v"] = TimeoutError()
+    caplog.clear()
     assert "kafka://a:1/v" not in topic_ids(SOURCE, ["t", "u", "v"])
+    assert caplog.messages[-1] == f"kafka://a:1/v: {untold}: no answer within 15 s"
 
 
-def test_a_broker_without_a_controller_is_not_waited_for():
+def test_a_broker_without_a_controller_is_not_waited_for(caplog):
     with mock_kafka() as kafka:
         kafka.send("t", [{"value": b"x"}])
         assert topic_ids(KafkaSource.parse(kafka.uri("t")), ["t"]) == {}
+    assert caplog.messages[-1].endswith("/t: whether it was made anew is not checked: the brokers have no controller now")
 
 
-def test_a_broker_that_does_not_answer_tells_nothing(monkeypatch):
+def test_a_broker_that_does_not_answer_tells_nothing(monkeypatch, caplog):
     monkeypatch.setattr("penstock.io.kafka.topics._ASK_SECONDS", 0.1)
     assert topic_ids(KafkaSource.parse("kafka://127.0.0.1:1/t"), ["t"]) == {}
+    assert "kafka://127.0.0.1:1/t: whether it was made anew is not checked: KafkaError" in caplog.messages[-1]
 
 
 def test_a_topic_that_was_made_anew_is_refused():
