@@ -7,17 +7,17 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 from builds import QUICK_BUILD, ROOT
+from builds import run as run_program
 
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.errors import ConfigError
 from pipelines.prepare import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-
-CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 
 SCHEMA = """
 feature { name: "id" type: INT presence { min_fraction: 1 } value_count { min: 1 max: 1 } }
@@ -60,15 +60,18 @@ def written(output):
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory) -> pathlib.Path:
-    """A Python that has the sdist and what that asks for, and nothing of this checkout."""
+    """A Python that has the sdist, what is installed here beside this checkout, and nothing of the checkout."""
     folder = tmp_path_factory.mktemp("bare")
-    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={folder}", ROOT]
-    subprocess.run(build, check=True, capture_output=True)
-    python, uv = folder / "venv" / "bin" / "python", pathlib.Path(sys.executable).with_name("uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
-    (sdist,) = folder.glob("*.tar.gz")
-    install = [uv, "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS, sdist]
-    subprocess.run(install, check=True, cwd=folder, env=os.environ | QUICK_BUILD)
+    run_program(sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={folder}", ROOT)
+    run_program(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    own, here = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}), sysconfig.get_path("purelib")
+    # As a path, not as a folder of packages, whose files would say where the checkout is.
+    pathlib.Path(own, "others.pth").write_text(here)
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed", *folder.glob("*.tar.gz")]
+    run_program(sys.executable, "-m", "pip", "--python", python, *install, cwd=folder, **QUICK_BUILD)
+    found = run_program(python, "-c", "from penstock.io.kernel import native; print(native.__file__)", cwd=folder).stdout
+    assert found.startswith(own)
     return python
 
 
