@@ -11,7 +11,7 @@ DEMO_ROWS ?= 0
 LOCK := requirements/lock.txt
 SITE := build/site
 
-.PHONY: help install lock newest kernel lint typecheck test packaging integration kills faults collections sanitize build docs demo stream-demo flink kafka bench clean
+.PHONY: help install lock newest kernel lint typecheck test packaging integration soaks kills faults collections sanitize build docs demo stream-demo flink kafka bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ packaging: install ## build wheel and sdist, install them on each Python, withou
 # In the order of the folders: by the number of tests, as xdist has it, the longest files would come last, one after the other.
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
 	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'integration or slow'
+
+soaks: install ## tests at a size that takes minutes, of which smaller forms run in make test or make integration
+	$(BIN)/python -m pytest -n $(WORKERS) -m soak
 
 kills: install ## all that may end a stream, on Prism and on Flink, each end on a stream of its own; takes long, as root
 	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_KILLS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_kills.py

@@ -120,9 +120,19 @@ class Scene:
         if not self.runs():
             self.start()
         count = self.producer.finish()
-        self.job.wait_for("all events", lambda: sums(self.output)["rows_in"] >= count and self.is_final())
+        self.wait_for_all(count)
         self.leave()
         self.check_all(count)
+
+    def wait_for_all(self, count: int) -> None:
+        """Until the windows have as many events; what is missing then is named."""
+        try:
+            self.job.wait_for("all events", lambda: sums(self.output)["rows_in"] >= count and self.is_final())
+        except pytest.fail.Exception:
+            events, found = self.producer.events, read_listed(self.output, self.producer.events).all
+            for index in np.setdiff1d(np.arange(count), found)[:20]:
+                print(f"missing of {count}: {events.value(int(index)).decode()}, sent at {events.arrival[index]}")
+            raise
 
     def close(self) -> None:
         self.producer.close()

@@ -174,7 +174,6 @@ def test_manifest_describes_the_files(tmp_path):
         assert stored[4:8] == bytes(4)
 
 
-@pytest.mark.each_runner
 def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
     tf = pytest.importorskip("tensorflow")
     split = pa.array(["eval"] * 2).dictionary_encode()
@@ -204,7 +203,6 @@ def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
     assert shard_bytes(tmp_path / "eval").items() <= shard_bytes(tmp_path / "3").items()
 
 
-@pytest.mark.each_runner
 @pytest.mark.parametrize("options", [{}, {"index": True, "compression": "none"}, {"format": "arrayrecord"}], ids=str)
 def test_rows_of_any_columns_and_keys_lie_side_by_side(tmp_path, options):
     keyed = table(40, **{SHUFFLE_KEY: pa.array([5] * 40, pa.uint64())})  # in the order of their bytes
@@ -269,7 +267,6 @@ def test_identical_rows_share_a_shard(tmp_path):
     assert sorted(shard.records for shard in read_manifest(str(tmp_path)).shards) == [0, 0, 0, 0, 1000]
 
 
-@pytest.mark.each_runner
 def test_event_times_of_each_shard_are_in_the_manifest(tmp_path):
     times = pa.array([None if i == 3 else i * 1_000_000 for i in range(10)], pa.timestamp("us", "UTC"))
     write(tmp_path, [table(10, **{EVENT_TIME: times})], num_shards=1)
@@ -288,7 +285,6 @@ def test_row_that_cannot_be_written_is_a_dead_letter(tmp_path):
     assert list_files(str(tmp_path))["dead_letters/part-00000-of-00001.jsonl"] > 0
 
 
-@pytest.mark.each_runner
 def test_row_that_cannot_be_written_fails_without_a_handler(tmp_path):
     with pytest.raises(Exception, match=r"rejected by stage write: write.null_in_list: column 'x' has a null"):
         write(tmp_path, [pa.record_batch({"x": pa.array([[1, None]])})])
@@ -349,7 +345,6 @@ def put(pipeline, batch, window=None):
 ONE_BAD = pa.record_batch({"x": pa.array([[1, None], *([[2]] * 50)]), "s": pa.array(["a"] * 51, pa.string_view())})
 
 
-@pytest.mark.each_runner
 def test_what_goes_to_another_handler_is_accounted_for_as_well(tmp_path):
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         with error_handling.ErrorHandler(beam.Map(lambda letter: letter.reasons[0].code)) as handler:
@@ -450,7 +445,6 @@ def test_unbounded_input_is_refused(tmp_path):
         _ = rows | WriteDataset(str(tmp_path))
 
 
-@pytest.mark.each_runner
 def test_null_shuffle_key_fails(tmp_path):
     with pytest.raises(Exception, match="_shuffle_key must not be null, got 1 nulls"):
         write(tmp_path, [table(2, **{SHUFFLE_KEY: pa.array([1, None], pa.uint64())})])

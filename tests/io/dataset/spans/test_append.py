@@ -55,7 +55,7 @@ def killed_after(monkeypatch):
     return lambda changes: left.__setitem__(0, changes)
 
 
-@pytest.mark.parametrize("spans", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("spans", [12, pytest.param(100, marks=pytest.mark.soak)])
 def test_spans_any_of_which_are_killed(tmp_path, killed_after, spans):
     chance, kills, total, rejected = random.Random(18), 0, 0, 0
     for number in range(spans):

@@ -201,10 +201,12 @@ def test_a_dataset_without_windows_is_refused(tmp_path):
         compact_windows(str(tmp_path), MINUTE)
 
 
-@pytest.mark.slow
-def test_ten_thousand_windows_in_bounded_memory(tmp_path):
+@pytest.mark.parametrize(
+    "count", [pytest.param(1000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.soak)]
+)
+def test_many_windows_in_bounded_memory(tmp_path, count):
     """In a process of its own, with few open files, and memory that would not hold all manifests as objects."""
-    write_windows(tmp_path, range(10_000))
+    write_windows(tmp_path, range(count))
     script = (
         "import datetime, resource, sys\n"
         "from penstock.io.dataset.spans.windows import compact_windows\n"
@@ -215,6 +217,6 @@ def test_ten_thousand_windows_in_bounded_memory(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True, text=True)
     windows, sets, kibibytes = map(int, ended.stdout.split())
-    assert (windows, sets) == (10_000, 1)
+    assert (windows, sets) == (count, 1)
     assert kibibytes < 200 << 10
-    assert loaded(tmp_path) == ids(range(10_000))
+    assert loaded(tmp_path) == ids(range(count))

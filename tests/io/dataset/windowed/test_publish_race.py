@@ -35,7 +35,12 @@ def check(output, count):
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(30, id="few"), pytest.param(10_000, marks=pytest.mark.slow, id="ten_thousand")]
+    "count",
+    [
+        pytest.param(30, id="few"),
+        pytest.param(1000, marks=pytest.mark.slow, id="thousand"),
+        pytest.param(10_000, marks=pytest.mark.soak, id="ten_thousand"),
+    ],
 )
 def test_threads_of_several_processes(tmp_path, count):
     output = tmp_path / "out"
@@ -47,7 +52,12 @@ def test_threads_of_several_processes(tmp_path, count):
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(20, id="few"), pytest.param(500, marks=pytest.mark.slow, id="five_hundred")]
+    "count",
+    [
+        pytest.param(20, id="few"),
+        pytest.param(100, marks=pytest.mark.slow, id="hundred"),
+        pytest.param(500, marks=pytest.mark.soak, id="five_hundred"),
+    ],
 )
 def test_writers_that_are_killed(tmp_path, count):
     output = tmp_path / "out"

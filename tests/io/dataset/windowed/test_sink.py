@@ -42,9 +42,9 @@ from penstock.transforms.splits.assign import AssignSplit
 from penstock.transforms.splits.by_time import SplitByTime
 from penstock.transforms.verify import verify_dataset
 
-pytestmark = pytest.mark.each_runner
 
 
+@pytest.mark.each_runner
 def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
     events = Events().add(batch_of(range(10), 5)).at(12).add(batch_of(range(10, 14), 5)).at(15)
     windows = write_stream(tmp_path, events.add(batch_of(range(14, 18), 5)), allowed_lateness="20s", index=True)
@@ -58,6 +58,7 @@ def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
     assert list(verify_dataset(str(tmp_path))) == []
 
 
+@pytest.mark.each_runner
 def test_windows_are_final_when_both_panes_close_at_once(tmp_path):
     """As after a pause of the source. On Prism, bundles of both versions of a window would run side by side."""
     count = 30
@@ -67,6 +68,7 @@ def test_windows_are_final_when_both_panes_close_at_once(tmp_path):
     assert {(manifest.final, manifest.sequence) for manifest in windows.values()} == {(True, 2)}
 
 
+@pytest.mark.each_runner
 def test_out_of_order_late_and_too_late(tmp_path):
     events = (
         Events()
@@ -96,6 +98,7 @@ def with_values(number, seconds, values):
     return batch_of([number], seconds, value=pa.array([values]))
 
 
+@pytest.mark.each_runner
 def test_windows_of_a_stream_share_one_schema_that_grows(tmp_path):
     events = Events().add(batch_of([0], 5)).at(12).add(with_values(1, 15, 2.5))
     windows = write_stream(tmp_path, events)
@@ -105,6 +108,7 @@ def test_windows_of_a_stream_share_one_schema_that_grows(tmp_path):
     assert list(verify_dataset(str(tmp_path))) == []
 
 
+@pytest.mark.each_runner
 def test_window_of_another_kind_than_an_earlier_one_is_not_published(tmp_path):
     events = Events().add(with_values(0, 5, 2)).at(12).add(with_values(1, 15, 2.5))
     with pytest.raises(
@@ -114,11 +118,13 @@ def test_window_of_another_kind_than_an_earlier_one_is_not_published(tmp_path):
     assert set(windows_of(tmp_path)) <= {0}
 
 
+@pytest.mark.each_runner
 def test_row_that_is_too_late_may_be_of_another_kind(tmp_path):
     events = Events().add(with_values(0, 5, 2)).at(12).add(with_values(1, 5, 2.5)).add(with_values(2, 15, 3))
     assert counts(write_stream(tmp_path, events)) == {0: (1, 0, 0), 10: (1, 0, 1)}
 
 
+@pytest.mark.each_runner
 def test_stream_of_dead_letters_alone_has_a_schema_too(tmp_path):
     events = Events().add(batch_of([0], 5, bad=pa.array([[None, 1]])))
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
@@ -154,6 +160,7 @@ def test_run_that_goes_on_keeps_the_kinds_of_the_one_before(tmp_path):
     assert [feature.name for feature in load_schema(str(tmp_path / "schema.pbtxt")).feature] == ["id", "value"]
 
 
+@pytest.mark.each_runner
 def test_lateness_0(tmp_path):
     events = Events().add(batch_of([0], 5)).at(10).add(batch_of([1, 2], [9, 11])).at(20)
     windows = write_stream(tmp_path, events)
@@ -162,6 +169,7 @@ def test_lateness_0(tmp_path):
     assert letters(tmp_path, windows[10])[0]["position"] == 1
 
 
+@pytest.mark.each_runner
 def test_window_whose_first_row_is_late_has_an_empty_pane_on_time(tmp_path):
     events = Events().add(batch_of([0], 25)).at(30).add(batch_of([1], 5)).at(31)
     windows = write_stream(tmp_path, events, allowed_lateness="1m")
@@ -171,6 +179,7 @@ def test_window_whose_first_row_is_late_has_an_empty_pane_on_time(tmp_path):
     )
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize(("empty_windows", "starts"), [(False, [0, 30]), (True, [0, 10, 20, 30])])
 def test_empty_windows(tmp_path, empty_windows, starts):
     events = Events().add(batch_of([0], 5)).at(10).add(batch_of([1], 35)).at(50)
@@ -183,6 +192,7 @@ def test_empty_windows(tmp_path, empty_windows, starts):
     assert [shard.records for shard in streamed[30].shards] == [shard.records for shard in bounded[30].shards]
 
 
+@pytest.mark.each_runner
 def test_sliding_windows_count_a_row_once_for_each(tmp_path):
     options = {"window": "sliding:20s/10s", "allowed_lateness": "10s"}
     events = Events().add(batch_of([0, 1], [5, 15])).at(21).add(batch_of([2], 12)).at(41).add(batch_of([3], 18))
@@ -272,6 +282,7 @@ class _RejectSomeFn(beam.DoFn):
         yield drop_rows(batch, bad)
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize("write", ["stream", "bounded"])
 def test_rejects_of_other_steps_are_counted_in_their_window(tmp_path, write):
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
@@ -292,6 +303,7 @@ def test_rejects_of_other_steps_are_counted_in_their_window(tmp_path, write):
     assert windows[0].rejected_by_reason == {"rule.some": 2}
 
 
+@pytest.mark.each_runner
 @pytest.mark.parametrize("write", ["stream", "bounded"])
 def test_job_whose_rows_are_all_rejected_publishes_windows_with_them(tmp_path, write):
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
@@ -306,6 +318,7 @@ def test_job_whose_rows_are_all_rejected_publishes_windows_with_them(tmp_path, w
     assert len(windows[0].shards) == 2
 
 
+@pytest.mark.each_runner
 def test_rejects_without_any_time_are_published_all_the_same(tmp_path):
     handler = DeadLetterHandler(Staging(str(tmp_path), "r1").dead_letters, "r1")
     options = {"steps": [RejectSome(1).with_error_handler(handler)], "dead_letters": handler, "run_id": "r1"}
@@ -341,6 +354,7 @@ def test_row_that_cannot_be_written_becomes_its_source_row(tmp_path):
     assert [json.loads(letter["payload"]) for letter in letters(tmp_path, windows[0])] == [{"id": 1}]
 
 
+@pytest.mark.each_runner
 def test_too_late_rows_become_their_source_rows_though_they_were_transformed(tmp_path):
     late = set_column(keep_source(batch_of([1], 5)), "id", pa.array([[1.5]]))
     events = Events().add(batch_of([0], 15)).at(20).add(late)
@@ -372,6 +386,7 @@ def test_row_without_event_time_is_rejected(tmp_path):
     assert windows[0].rejected_by_reason == {"event_time.missing": 1}
 
 
+@pytest.mark.each_runner
 def test_batches_without_event_times_count_by_their_timestamps_and_windows_of_beam_do(tmp_path):
     stream = (
         test_stream.TestStream()
@@ -409,6 +424,7 @@ def test_bounded_run_leaves_nothing_behind_and_replaces_what_is_there_when_told(
     }
 
 
+@pytest.mark.each_runner
 def test_another_run_does_not_write_into_a_window_that_is_published(tmp_path):
     write_bounded(tmp_path, [batch_of([0], 5)])
     with pytest.raises(Exception, match="a job goes on into its output from a savepoint or checkpoint only"):
