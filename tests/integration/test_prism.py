@@ -68,10 +68,11 @@ def bare_python(tmp_path_factory) -> pathlib.Path:
     own, here = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}), sysconfig.get_path("purelib")
     # As a path, not as a folder of packages, whose files would say where the checkout is.
     pathlib.Path(own, "others.pth").write_text(here)
-    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed", *folder.glob("*.tar.gz")]
-    run_program(sys.executable, "-m", "pip", "--python", python, *install, cwd=folder, **QUICK_BUILD)
-    found = run_program(python, "-c", "from penstock.io.kernel import native; print(native.__file__)", cwd=folder).stdout
-    assert found.startswith(own)
+    alone = ["--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"]
+    sdists, pip = folder.glob("*.tar.gz"), [sys.executable, "-m", "pip", "--python", python]
+    run_program(*pip, "install", *alone, *sdists, cwd=folder, **QUICK_BUILD)
+    where = "from penstock.io.kernel import native; print(native.__file__)"
+    assert run_program(python, "-c", where, cwd=folder).stdout.startswith(own)
     return python
 
 

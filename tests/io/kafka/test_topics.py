@@ -94,7 +94,7 @@ def test_a_broker_without_a_controller_is_not_waited_for(caplog):
     with mock_kafka() as kafka:
         kafka.send("t", [{"value": b"x"}])
         assert topic_ids(KafkaSource.parse(kafka.uri("t")), ["t"]) == {}
-    assert caplog.messages[-1].endswith("/t: whether it was made anew is not checked: the brokers have no controller now")
+    assert caplog.messages[-1].endswith("whether it was made anew is not checked: the brokers have no controller now")
 
 
 def test_a_broker_that_does_not_answer_tells_nothing(monkeypatch, caplog):

@@ -43,7 +43,6 @@ from penstock.transforms.splits.by_time import SplitByTime
 from penstock.transforms.verify import verify_dataset
 
 
-
 @pytest.mark.each_runner
 def test_two_late_panes_worth_of_rows_18_in_18_out(tmp_path):
     events = Events().add(batch_of(range(10), 5)).at(12).add(batch_of(range(10, 14), 5)).at(15)
