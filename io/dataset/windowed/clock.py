@@ -36,6 +36,7 @@ from penstock.io.beam.coverage import (
     last_of,
     least,
     merge_covered,
+    without,
 )
 from penstock.io.beam.durations import ZERO, duration_text, micros
 from penstock.io.beam.windows import Windows
@@ -263,7 +264,7 @@ class WindowClock:
 
     def file_too_late(self, chunk: Chunk) -> Task:
         """Files the rows of a chunk that come too late in an open window."""
-        return TooLateTask(self._file(None, chunk.inputs), chunk)
+        return TooLateTask(self._file(chunk.window, chunk.inputs), chunk)
 
     def file_rejects(self, rejects: DeadLetterFile) -> Iterator[Task]:
         """Files dead letters in an open window; they wait if no time is known yet."""
@@ -321,12 +322,19 @@ class WindowClock:
         else:
             self._windows[start] = dataclasses.replace(now, closed=True, first={})
         mine = [kept.chunk for kept in own]
+        later = [kept.chunk for kept in left if kept.chunk.window == window]
         filed = now if pane == "on_time" else OpenWindow()
-        header = dataclasses.replace(self._header(filed, final, mine), is_continued=now.is_continued)
+        header = dataclasses.replace(self._header(filed, final, mine, later), is_continued=now.is_continued)
         return list(self._rules.tasks(window, pane, mine, header)), left
 
-    def _header(self, filed: OpenWindow, final: bool, chunks: Iterable[Chunk]) -> PaneHeader:
-        """The header of a pane that closes now, and waits no more: of what is filed in it, and of its chunks."""
+    def _header(
+        self, filed: OpenWindow, final: bool, chunks: Iterable[Chunk], later: Iterable[Chunk] = ()
+    ) -> PaneHeader:
+        """The header of a pane that closes now, and waits no more: of what is filed in it, and of its chunks.
+
+        Chunks that came already for a `later` pane of its window are not in it: another timer may fire at the end of a
+        window before its own, and what comes between the two is late.
+        """
         header = PaneHeader(self._state.run_id, final, filed.rejects)
         if not self._read.began:
             return header
@@ -339,8 +347,9 @@ class WindowClock:
         inputs = [some for chunk in chunks for some in chunk.inputs]
         last = greatest(filed.last_rejected, last_of(inputs))
         closing = Closing(self._state.generation, self._closings, self._fired or 0, resume_at, last)
+        whole = without(self._read.whole, covered_by(some for chunk in later for some in chunk.inputs))
         # Of positions that are not wholly here yet, the rows of these chunks are.
-        covered = merge_covered(self._read.whole, covered_by(inputs))
+        covered = merge_covered(whole, covered_by(inputs))
         return dataclasses.replace(header, closing=closing, covered=covered)
 
     def _end(self) -> list[Task]:

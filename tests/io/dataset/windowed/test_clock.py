@@ -238,6 +238,37 @@ def test_every_row_and_reject_is_in_one_pane(events, lateness, empty_windows, wi
             assert stream.tasks.index(task) < stream.tasks.index(header)
 
 
+def test_a_pane_does_not_cover_what_waits_for_a_later_one():
+    """With a lateness of two windows, the end of one is that of the lateness of another, whose timer fires first."""
+    clock = WindowClock(dataclasses.replace(rules_of(), initial=ClockState("r1", str(rules_of()))), None)
+    early, late = (
+        dataclasses.replace(chunk_of(20, 2), inputs=(InputRange("u", first, first + 1, 2),)) for first in (0, 2)
+    )
+    kept = [KeptChunk(clock.take(early), early)]
+    clock.take(chunk_of(0))
+    clock.fire("close 0", ())
+    clock.fire("final 0", ())
+    kept.append(KeptChunk(clock.take(late), late))
+    assert [one.pane for one in kept] == ["on_time", "late"]
+    clock.read(ReadMark({"u": (0, 4)}, {"u": 4}, began={"u": 0}))
+    clock.come([*early.inputs, *late.inputs])
+    tasks, left = clock.fire(f"close {20 * SECOND}", kept)
+    (on_time,) = of(tasks, HeaderTask)
+    assert on_time.header.covered == {"u": ((0, 2),)}
+    assert on_time.header.closing.resume_at == {"u": 2}
+    tasks, _ = clock.fire(f"final {20 * SECOND}", left)
+    (final,) = of(tasks, HeaderTask)
+    assert (final.header.covered, final.header.closing.resume_at) == ({"u": ((0, 4),)}, {"u": 4})
+
+
+def test_a_row_of_a_window_that_was_published_before_any_time_passed_goes_to_the_next():
+    """An earlier start has published it for good, and nothing before it."""
+    rules = dataclasses.replace(rules_of(), initial=ClockState("r1", str(rules_of()), sealed=(20 * SECOND,)))
+    clock = WindowClock(rules, None)
+    assert clock.take(chunk_of(20)) is None
+    assert clock.file_too_late(chunk_of(20)).window == 30 * SECOND
+
+
 def test_state_holds_references_and_no_rows():
     stream = Stream(rules_of()).add(*(chunk_of(0, 10**6, path=str(i)) for i in range(1000)))
     assert len(stream.state) < 300
