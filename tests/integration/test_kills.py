@@ -139,6 +139,7 @@ class Scene:
         self.disk.clear()
         if hasattr(self, "job"):
             self.job.process.kill()
+            self.job.process.wait(60)
 
     def leave(self) -> None:
         """Ends the stream for good."""

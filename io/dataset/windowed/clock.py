@@ -4,7 +4,8 @@ For unbounded input, the clock F is the greatest time of a timer that has fired.
 
 * w.end > F is on time: it joins the pane that a timer at w.end closes;
 * w.end <= F < w.end + lateness is late: it joins the pane that a timer at w.end + lateness closes with the window;
-* w.end + lateness <= F is too late: its rows become dead letters.
+* w.end + lateness <= F is too late: its rows become dead letters; but timers of one moment fire in any order, and as
+  long as the last pane of w has not closed, they join that one.
 
 ::
 
@@ -225,12 +226,13 @@ class WindowClock:
         return pane
 
     def _pane(self, window: int) -> Pane | None:
-        if window in self._state.sealed or self._is_past(window, self._rules.lateness):
+        is_over = self._is_past(window, self._rules.lateness) and str(window) not in self._windows
+        if is_over or window in self._state.sealed:
             return None
         self._open(window)
         self._fill(window)
         is_late = self._is_past(window, ZERO) or self._windows[str(window)].closed
-        return "late" if is_late else "on_time"
+        return "late" if is_late and self._rules.lateness else "on_time"
 
     def _wait(self, window: int, pane: Pane, first: Mapping[str, int]) -> None:
         self._windows[str(window)] = self._windows[str(window)].waiting(pane, first)

@@ -261,6 +261,18 @@ def test_a_pane_does_not_cover_what_waits_for_a_later_one():
     assert (final.header.covered, final.header.closing.resume_at) == ({"u": ((0, 4),)}, {"u": 4})
 
 
+def test_a_row_joins_the_last_pane_of_its_window_until_that_closes():
+    """The timer of another window may be of the same moment and fire first: the pane would cover what it lacks."""
+    clock = WindowClock(rules_of(), None)
+    clock.take(chunk_of(0))
+    clock.fire("close 0", ())
+    clock.take(chunk_of(20))
+    clock.fire(f"close {20 * SECOND}", ())
+    assert clock.take(chunk_of(0)) == "late"
+    clock.fire("final 0", ())
+    assert clock.take(chunk_of(0)) is None
+
+
 def test_a_row_of_a_window_that_was_published_before_any_time_passed_goes_to_the_next():
     """An earlier start has published it for good, and nothing before it."""
     rules = dataclasses.replace(rules_of(), initial=ClockState("r1", str(rules_of()), sealed=(20 * SECOND,)))

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import zlib
 
 import numpy as np
 import pytest
@@ -158,8 +159,9 @@ class Model:
         self.filed.setdefault(window, []).append(letters)
 
     def pass_time(self, seconds: int, most: int | None = None) -> None:
-        """Panes close that end by then, `most` of them; they are not published yet."""
-        for tag, micros in sorted(self.timers.items(), key=lambda timer: timer[1])[:most]:
+        """Panes close that end by then, `most` of them, and at one moment in any order; they are not published yet."""
+        timers = sorted(self.timers.items(), key=lambda timer: (timer[1], zlib.crc32(f"{timer} {self.files}".encode())))
+        for tag, micros in timers[:most]:
             if micros > seconds * SECOND:
                 continue
             del self.timers[tag]
