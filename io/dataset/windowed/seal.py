@@ -163,13 +163,17 @@ class SealingRules:
     def _continued(
         self, window: int, header: PaneHeader, staged: Sequence[StagedShard], summaries: Sequence[str]
     ) -> SealedWindow:
-        """Adds the late pane to the window that is published."""
+        """Adds the late pane to the window that is published.
+
+        Where it is not known any more what has been read, the window does not say what it covers from then on.
+        """
         path = window_manifest_path(self.spec.output, self.windows.name(window))
         before = WindowManifest.read(path)
         if before is None:
             raise DataError(f"{path}: is gone, though this stream goes on with its window; put it back, or begin in "
                             "another folder")  # fmt: skip
-        if header.closing is None or header.closing in before.closings:
+        is_there = before.final and all(item.shard in before.shards for item in staged)
+        if is_there if header.closing is None else header.closing in before.closings:
             return SealedWindow(window, before, moves={})  # an earlier attempt has published it
         is_summarized = (before.statistics or not before.rows_out) and _all_summarized([header])
         shards = (*before.shards, *(item.shard for item in staged))
@@ -187,8 +191,8 @@ class SealingRules:
             shards=shards,
             inputs=merge_inputs((*before.inputs, *header.inputs)),
             notes=merge_notes((*before.notes, *header.notes)),
-            closings=(*before.closings, header.closing),
-            covered=merge_covered(before.covered, header.covered),
+            closings=() if header.closing is None else (*before.closings, header.closing),
+            covered={} if header.closing is None else merge_covered(before.covered, header.covered),
             # Those of before are not of the late rows; publication makes new ones, if it can.
             statistics=None,
             anomalies=(),

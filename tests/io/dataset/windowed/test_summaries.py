@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import pathlib
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from penstock.io.dataset.observer import Anomaly, Judgement
 from penstock.io.dataset.spec import DatasetSpec
 from penstock.io.dataset.windowed.chunks import Chunk
 from penstock.io.dataset.windowed.clock import ClosingRules
-from penstock.io.dataset.windowed.manifest import Closing, read_window_manifests
+from penstock.io.dataset.windowed.manifest import Closing, read_window_manifests, window_manifest_path
 from penstock.io.dataset.windowed.publish import WindowPublisher
 from penstock.io.dataset.windowed.seal import SealingRules
 from penstock.io.dataset.windowed.shards import HeaderReport, ShardReport, StagedShard, SummaryReport
@@ -142,6 +143,24 @@ def test_statistics_of_before_are_not_those_of_late_rows_without_any(tmp_path):
     shard = dataclasses.replace(next(iter(read_window_manifests(str(output)))).shards[0], records=1, pane="late")
     sealed = rules.seal(0, [HeaderReport("late", header), ShardReport("late", StagedShard("staged", shard))])
     assert (sealed.manifest.rows_late, sealed.summaries, sealed.manifest.statistics) == (1, (), None)
+
+
+def test_late_rows_are_published_though_it_is_not_known_any_more_what_was_read(tmp_path):
+    output = tmp_path / "dataset"
+    write_bounded(output, [batch_of([0, 1], 5)], run_id="r1")
+    rules = SealingRules(TENS, DatasetSpec(str(output), num_shards=2, window=TENS))
+    (before,) = read_window_manifests(str(output))
+    path = window_manifest_path(str(output), before.name)
+    pathlib.Path(path).write_text(
+        dataclasses.replace(before, closings=(closing(1),), covered={"u": ((0, 2),)}).to_json()
+    )
+    shard = dataclasses.replace(before.shards[0], path="train/late-0", records=1, pane="late")
+    header = PaneHeader("r1", True, rows=1, is_continued=True)
+    late = [HeaderReport("late", header), ShardReport("late", StagedShard("staged", shard))]
+    manifest = rules.seal(0, late).manifest
+    assert (manifest.rows_late, manifest.rows_out, manifest.closings, manifest.covered) == (1, 3, (), {})
+    pathlib.Path(path).write_text(manifest.to_json())
+    assert rules.seal(0, late).manifest == manifest, "an earlier attempt has published it"
 
 
 @pytest.mark.parametrize("is_known", [True, False])
