@@ -336,7 +336,12 @@ class PublishedClosings:
     waiting: Mapping[str, Closing] = dataclasses.field(default_factory=dict)
 
     def add(self, closing: Closing) -> "tuple[PublishedClosings, Closing | None]":
-        """Returns the state with one more closing, and the last one without a gap if there is a new one."""
+        """Returns the state with one more closing, and the last one without a gap if there is a new one.
+
+        A closing may come again, with a later version of its window.
+        """
+        if closing.number <= self.number:
+            return self, None
         waiting, number, last = {**self.waiting, str(closing.number): closing}, self.number, None
         while (following := waiting.pop(str(number + 1), None)) is not None:
             number, last = number + 1, following
@@ -351,13 +356,15 @@ class KeepProgress(beam.PTransform[beam.PCollection[WindowManifest], beam.PColle
         self._keep = _KeepProgressFn(staging, commit)
 
     def expand(self, published: beam.PCollection[WindowManifest]) -> beam.PCollection[int]:
-        """One key, which gets one small element for each version of a window."""
-        closings = published | "Closings" >> beam.FlatMap(_own_closing).with_output_types(tuple[int, Closing])
+        """One key, which gets small elements for each version of a window."""
+        closings = published | "Closings" >> beam.FlatMap(_own_closings).with_output_types(tuple[int, Closing])
         return closings | "Keep" >> beam.ParDo(self._keep).with_output_types(int)
 
 
-def _own_closing(manifest: WindowManifest) -> Iterator[tuple[int, Closing]]:
-    yield from ((0, closing) for closing in manifest.closings[-1:])
+def _own_closings(manifest: WindowManifest) -> Iterator[tuple[int, Closing]]:
+    """Those of the last start: both where the panes were published at once."""
+    last = manifest.closings[-1:]
+    yield from ((0, own) for own in manifest.closings if own.generation == last[0].generation)
 
 
 class _KeepProgressFn(beam.DoFn):

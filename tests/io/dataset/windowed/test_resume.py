@@ -27,6 +27,7 @@ from penstock.io.dataset.windowed.resume import (
     PublishedClosings,
     Resumption,
     StreamFile,
+    _own_closings,
     check_generation,
     check_settings,
     find_point,
@@ -502,6 +503,15 @@ def test_closings_count_once_those_before_them_are_there():
     state, last = coder.decode(coder.encode(state)).add(one)
     assert last == three
     assert state == PublishedClosings(3, {})
+    assert state.add(two) == (state, None), "it comes again with a later version of its window"
+
+
+def test_closings_of_panes_that_are_published_at_once_count_both(tmp_path):
+    """A start that goes on with the window has closings of its own."""
+    window = next(read_window_manifests(one_window(tmp_path).output))
+    numbers = [(1, 7), (2, 3), (2, 5)]
+    manifest = dataclasses.replace(window, closings=tuple(Closing(*number, 0, {"k": 0}) for number in numbers))
+    assert [closing.number for _, closing in _own_closings(manifest)] == [3, 5]
 
 
 def test_what_is_read_is_known_in_any_order():
