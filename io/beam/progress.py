@@ -23,8 +23,9 @@ counter     of
 
 Streams also tell what is so now: `open` is the number of windows that wait for rows, and `published_at` when a window
 was published last, seconds since 1970. With windows of processing time, `waiting` is the number of rows in the open
-one, and `opened` its start, microseconds since 1970, or 0. Their readers tell where they are in each partition
-(`read_positions`).
+one, and `opened` its start, microseconds since 1970, or 0. `closed` is how many closings of panes there were in this
+start, and `noted` how many of them are known to be published (`penstock.io.dataset.windowed.manifest.Closing`). Their
+readers tell where they are in each partition (`read_positions`).
 """
 
 import collections

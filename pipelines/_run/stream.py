@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.prism_runner import PrismJobServer
 
+from penstock.io.beam import progress
 from penstock.io.beam.runner_jobs import job_id
 from penstock.io.errors import ConfigError, RunnerError
 from pipelines._cli.flink import find_job, flink_address, may_be_flink, set_stream_defaults
@@ -28,6 +29,8 @@ _SILENCE_SECONDS = 30.0
 # After so long, as Beam's client, a job that is watched is given up.
 _LOST_SECONDS = 90.0
 _POLL_SECONDS = 1.0
+# Windows that have closed are published within seconds, or one after the other.
+_STALL_SECONDS = 120.0
 # A job that runs is found at once.
 _FIND_SECONDS = 10.0
 
@@ -166,12 +169,31 @@ def _was_cancelled(error: Exception) -> bool:
 
 
 def _watch(name: str, runner: StreamRunner, stopping: Stopping, done: threading.Event) -> None:
-    """Says how to stop a stream, and on Flink what keeps it from going on."""
+    """Says how to stop a stream, and what keeps it from going on."""
     found = find_job(runner.flink, name) if runner.flink else None
     job = FlinkJob(str(runner.flink), found) if found else None
     _tell_how_to_stop(name, job, runner, stopping)
     if job is not None:
         _watch_flink(job, runner, done)
+    elif runner.is_local:
+        _watch_here(stopping, done)
+
+
+def _watch_here(stopping: Stopping, done: threading.Event) -> None:
+    """Says when windows that have closed are not published, and nothing else happens: Prism may lose sight of them."""
+    seen, since, told = (0, 0), time.monotonic(), False
+    while not done.wait(_WATCH_SECONDS):
+        values = progress.snapshot().values
+        now = closed, noted = values.get("closed", 0), values.get("noted", 0)
+        if now != seen or closed <= noted or "noted" not in values:
+            seen, since, told = now, time.monotonic(), False
+        elif time.monotonic() - since > _STALL_SECONDS and not told:
+            told = True
+            _tell(
+                f"{closed - noted} versions of windows that have closed are not published, and nothing has happened "
+                f"for {_STALL_SECONDS:g} s: the runner may have lost sight of them. Their rows are not lost: stop it "
+                f"(Ctrl-C), and {stopping.way_on(0)}."
+            )
 
 
 def _watch_flink(job: FlinkJob, runner: StreamRunner, done: threading.Event) -> None:

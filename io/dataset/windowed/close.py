@@ -178,7 +178,7 @@ class _CloseFn(beam.DoFn):
     def _keep(self, now: WindowClock, clock: Any) -> None:
         state = now.state()
         clock.write(state)
-        progress.tell(open=len(state.windows))
+        progress.tell(open=len(state.windows), closed=state.closings)
 
 
 class _FlushFn(beam.DoFn):
@@ -252,5 +252,5 @@ class _FlushFn(beam.DoFn):
         state = now.state()
         clock.write(state)
         filling = state.filling
-        progress.tell(open=int(filling is not None), waiting=filling.rows if filling else 0)
+        progress.tell(open=int(filling is not None), waiting=filling.rows if filling else 0, closed=state.closings)
         progress.tell(opened=filling.start if filling else 0)

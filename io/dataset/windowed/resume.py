@@ -22,6 +22,7 @@ from typing import Any, Self
 import apache_beam as beam
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+from penstock.io.beam import progress
 from penstock.io.beam.coverage import Covered, ReadPositions, SeenPositions, greatest, merge_covered
 from penstock.io.beam.durations import micros
 from penstock.io.beam.json_coder import JsonCoder, from_fields, register_json
@@ -377,6 +378,7 @@ class _KeepProgressFn(beam.DoFn):
     def process(self, element: tuple[int, Closing], published: Any = _published) -> None:
         now, last = (published.read() or PublishedClosings()).add(element[1])
         published.write(now)
+        progress.tell(noted=now.number + len(now.waiting))
         file = None if last is None else StreamFile.read(self._staging.output)
         if last is None or file is None or file.generation != last.generation:
             return  # the stream has been started again since

@@ -12,6 +12,7 @@ from apache_beam.testing import test_stream
 from flink_rest import JOB, NAME, flink_rest
 from helpers import job
 
+from penstock.io.beam import progress
 from penstock.io.dead_letters.handler import DeadLetterHandler
 from penstock.io.errors import ConfigError, RunnerError
 from penstock.io.write import WriteDataset
@@ -272,6 +273,22 @@ def test_a_job_manager_that_falls_silent_is_told_of_once(capsys, flink, monkeypa
     wait_for_stream(_Result(wait=lambda: time.sleep(0.5)), StreamRunner("FlinkRunner", flink.address), Stopping())
     line = f"Still waiting: the JobManager at {flink.address} does not answer any more; with high availability the job"
     assert capsys.readouterr().err.count(line) == 1
+
+
+@pytest.mark.parametrize(("closed", "noted", "times"), [(7, 5, 1), (7, 7, 0), (7, None, 0)])
+def test_windows_that_a_local_runner_has_lost_sight_of_are_told_of_once(capsys, monkeypatch, closed, noted, times):
+    monkeypatch.setattr(_stream, "_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(_stream, "_STALL_SECONDS", 0.05)
+    progress.reset()
+    progress.tell(closed=closed, **({} if noted is None else {"noted": noted}))
+    wait_for_stream(_Result(wait=lambda: time.sleep(0.5)), StreamRunner("PrismRunner"), Stopping())
+    progress.reset()
+    line = (
+        "2 versions of windows that have closed are not published, and nothing has happened for 0.05 s: the runner may"
+    )
+    said = capsys.readouterr().err
+    assert said.count(line) == times
+    assert said.count("Their rows are not lost: stop it (Ctrl-C), and the same command goes on.") == times
 
 
 def test_a_cancelled_stream_has_not_failed(capsys):
