@@ -3,6 +3,10 @@
 Beam starts Prism in the process group of the job, where Ctrl-C on a terminal ends it before the job can finish what it
 has read (no issue is filed at Beam). Here it has a session of its own. If the job is killed, Prism ends by itself a
 while later, for want of another job. The server, its logs and how its binary is found are internal to Beam.
+
+Prism gives the second half of the elements of a slow bundle to another bundle, and counts them as they lie with it,
+timers among them, where a worker counts elements alone (`splitBundle` in prism/internal/engine/elementmanager.go,
+https://github.com/apache/beam/issues/35771). Splits are off: they serve parallel work, and a local stream has none.
 """
 
 import collections
@@ -15,7 +19,7 @@ import time
 from typing import IO, Any
 
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.job_server import JobServer
 from apache_beam.runners.portability.prism_runner import PrismJobServer, PrismRunner
@@ -37,6 +41,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 600_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+# Beam's name, though it is about any bundle.
+_NO_SPLITS = "prism_disable_sdf_split"
 
 _LOGGER = logging.getLogger("PrismJobServer")
 
@@ -150,6 +157,7 @@ class OwnPrismRunner(PrismRunner):
 
     def __init__(self, options: PipelineOptions):
         super().__init__()
+        options.view_as(DebugOptions).add_experiment(_NO_SPLITS)
         self.server = Prism(options)
 
     def default_job_server(self, options: Any) -> JobServer:

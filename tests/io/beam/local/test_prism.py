@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.prism_runner import PrismRunner
 
@@ -133,7 +133,9 @@ def test_a_job_may_take_longer_than_a_request(prism):
 
 
 def test_the_runner_is_beams_with_this_server():
-    runner = OwnPrismRunner(PipelineOptions([]))
+    options = PipelineOptions(["--experiments=own"])
+    runner = OwnPrismRunner(options)
+    assert options.view_as(DebugOptions).experiments == ["own", "prism_disable_sdf_split"]
     assert isinstance(runner, PrismRunner)
     assert runner.default_job_server(None) is runner.server
     runner.close()
