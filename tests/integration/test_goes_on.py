@@ -26,7 +26,7 @@ from pipelines import verify
 
 pytestmark = pytest.mark.integration
 
-COUNT, DURATION = 18_000, 60_000  # milliseconds
+COUNT, DURATION = 12_000, 40_000  # milliseconds
 
 DAY = datetime.timedelta(days=1)
 

