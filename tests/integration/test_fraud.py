@@ -51,22 +51,26 @@ def stream_to(output: pathlib.Path, uri: str, cluster, rows: int) -> None:
         process.wait()
 
 
-def test_a_stream_on_flink_and_its_file_give_equal_features(tmp_path, kafka, flink_cluster):
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory) -> pathlib.Path:
+    """The dataset of a file of them, which lies beside it."""
     pytest.importorskip("tensorflow")
-    generate(tmp_path / "cards.jsonl")
+    folder = tmp_path_factory.mktemp("fraud")
+    generate(folder / "cards.jsonl")
+    run("-m", "pipelines.prepare", *FLAGS, f"--input={folder}/cards.jsonl", f"--output={folder}/batch")
+    return folder / "batch"
+
+
+def test_a_stream_on_flink_and_its_file_give_equal_features(tmp_path, batch, kafka, flink_cluster):
     generate(f"kafka://{kafka.address}/fraud")
-    rows = len((tmp_path / "cards.jsonl").read_text().splitlines())
-    run("-m", "pipelines.prepare", *FLAGS, f"--input={tmp_path}/cards.jsonl", f"--output={tmp_path}/batch")
+    rows = len((batch.parent / "cards.jsonl").read_text().splitlines())
     stream_to(tmp_path / "stream", f"kafka://{kafka.address}/fraud", flink_cluster, rows)
-    printed = run("examples/fraud/compare.py", tmp_path / "stream", tmp_path / "batch")
+    printed = run("examples/fraud/compare.py", tmp_path / "stream", batch)
     assert f"{rows:,} are equal to the last bit" in printed
     assert "12 of 12 windows are equal" in printed
 
 
-def test_the_model_is_better_for_the_rolling_features(tmp_path):
-    pytest.importorskip("tensorflow")
-    generate(tmp_path / "cards.jsonl")
-    run("-m", "pipelines.prepare", *FLAGS, f"--input={tmp_path}/cards.jsonl", f"--output={tmp_path}/batch")
-    lines = run("examples/fraud/train.py", "--dataset", tmp_path / "batch").splitlines()
+def test_the_model_is_better_for_the_rolling_features(batch):
+    lines = run("examples/fraud/train.py", "--dataset", batch).splitlines()
     alone, rolling = (float(line.split()[-1]) for line in lines[-2:])
     assert rolling > alone + 0.3

@@ -423,7 +423,9 @@ def cluster(tmp_path_factory, flink_jar) -> Iterator[LocalCluster]:
         cluster.stop()
 
 
-@pytest.mark.parametrize("ends", plays(ON_FLINK, more=[kill_task_manager, restart_broker, terminate, cancel, interrupt]))
+@pytest.mark.parametrize(
+    "ends", plays(ON_FLINK, more=[kill_task_manager, restart_broker, terminate, cancel, interrupt])
+)
 def test_on_flink(cluster, kafka, disk, request, ends):
     scene = OnFlink(cluster, kafka, disk, f"flink-{request.node.callspec.id}")
     print(f"seed {SEED}")

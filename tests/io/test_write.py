@@ -101,19 +101,20 @@ SHUFFLED = list(range(ROWS))
 random.Random(1).shuffle(SHUFFLED)
 
 
-@pytest.mark.each_runner
+EACH_RUNNER = {"marks": pytest.mark.each_runner}
+
+
 @pytest.mark.parametrize(
     ("batches", "options"),
     [
-        ([table()], {}),
-        (Slices(table(), 7), {}),
-        (Slices(table().take(pa.array(SHUFFLED)), 60), {}),
-        (Slices(table(), 60), {"workers": 4}),
-        (Slices(table(), 60), {"spill": False}),
-        ([table().select(["parts", "name", "id"])], {}),
-        ([table().append_column("_origin", pa.array(range(ROWS)))], {}),
+        pytest.param([table()], {}, id="again"),
+        pytest.param(Slices(table(), 7), {}, id="small_batches"),
+        pytest.param(Slices(table().take(pa.array(SHUFFLED)), 60), {}, id="other_order", **EACH_RUNNER),
+        pytest.param(Slices(table(), 60), {"workers": 4}, id="4_workers"),
+        pytest.param(Slices(table(), 60), {"spill": False}, id="runner_shuffle", **EACH_RUNNER),
+        pytest.param([table().select(["parts", "name", "id"])], {}, id="other_columns_order"),
+        pytest.param([table().append_column("_origin", pa.array(range(ROWS)))], {}, id="origin"),
     ],
-    ids=["again", "small_batches", "other_order", "4_workers", "runner_shuffle", "other_columns_order", "origin"],
 )
 def test_same_rows_give_the_same_bytes(tmp_path, reference, batches, options):
     assert write(tmp_path, batches, **options) == "published"
@@ -187,8 +188,9 @@ def test_splits_without_rows_and_shards_without_rows_are_empty_files(tmp_path):
     assert shard_bytes(tmp_path / "True") == shard_bytes(tmp_path / "False")
 
 
-@pytest.mark.each_runner
-@pytest.mark.parametrize("split_type", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "split_type", [pytest.param(pa.string(), **EACH_RUNNER), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
 def test_mixed_splits_give_the_same_bytes(tmp_path, split_type):
     names = pa.array([("train", "eval", "train")[i % 3] for i in range(ROWS)]).cast(split_type)
     columns = {SPLIT: names, SHUFFLE_KEY: pa.array(range(7, ROWS + 7), pa.uint64())}
@@ -394,8 +396,16 @@ def test_nothing_published_fails_the_pipeline_of_one_who_reads_no_outcome(tmp_pa
     assert list_files(str(tmp_path / "out"))["dead_letters/part-00000-of-00001.jsonl"] > 0
 
 
-@pytest.mark.each_runner
-@pytest.mark.parametrize("options", [{}, {"spill": False}, {"shuffle": "none"}, {"format": "arrayrecord"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, **EACH_RUNNER),
+        pytest.param({"spill": False}, **EACH_RUNNER),
+        {"shuffle": "none"},
+        {"format": "arrayrecord"},
+    ],
+    ids=str,
+)
 def test_feature_of_two_kinds_publishes_nothing(tmp_path, options):
     if options.get("format"):
         pytest.importorskip("array_record")
