@@ -2,11 +2,11 @@ import json
 import os
 import re
 import runpy
-import subprocess
 import sys
 import time
 
 import apache_beam as beam
+import forked
 import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -150,9 +150,7 @@ def test_command_line(dataset, monkeypatch, capfd):
     assert (ended.value.code, printed.err) == (0, "")
     assert json.loads(printed.out)["good"] is True
     os.remove(dataset / SHARD)
-    command = [sys.executable, "-m", "pipelines.verify", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = forked.run(["-m", "pipelines.verify", *arguments])
     assert (done.returncode, done.stderr) == (1, "")
     assert [fault["code"] for fault in json.loads(done.stdout)["faults"]] == ["file.missing"]
 
