@@ -2,6 +2,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import sys
 import time
 
@@ -23,13 +24,20 @@ def _rows(_):
     return pa.record_batch({"x": pa.array(range(1234), pa.int64())})
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    path = tmp_path / "out"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A dataset that is written once."""
+    path = tmp_path_factory.mktemp("written") / "out"
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         rows = pipeline | beam.Create([0]) | beam.Map(_rows).with_output_types(pa.RecordBatch)
         _ = rows | WriteDataset(str(path), num_shards=1, compression="none")
     return path
+
+
+@pytest.fixture
+def dataset(written, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(written, tmp_path / "out")
 
 
 def test_good_dataset(dataset, capsys):
