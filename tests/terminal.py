@@ -5,10 +5,10 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Sequence
+
+from forked import Program
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -17,7 +17,7 @@ def on_a_terminal(*arguments: object, columns: int = 120, stdout: int | None = N
     """What a terminal is sent by Python with these arguments: stdout, unless that goes elsewhere, and stderr.
 
     Args:
-      arguments: of the interpreter.
+      arguments: of a `Program`.
       columns: of the terminal.
       stdout: a file that takes it.
       variables: of the environment.
@@ -25,8 +25,8 @@ def on_a_terminal(*arguments: object, columns: int = 120, stdout: int | None = N
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+    with Program(
+        arguments,
         stdin=terminal,
         stdout=terminal if stdout is None else stdout,
         stderr=terminal,

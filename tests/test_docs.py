@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tomllib
 
+import forked
 import pytest
 from apache_beam.yaml import main as beam_yaml
 from helpers import APART
@@ -132,7 +133,7 @@ def test_python_snippets_of_a_page_run_one_after_the_other(page, checkout):
 
 def test_python_snippets_of_the_first_page_are_a_program(checkout):
     program = f"{snippets_of(ROOT / 'README.md')}\nprint(len(list(examples)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = forked.run(["-c", program])
     assert done.returncode == 0, done.stderr
     rows = len((ROOT / "examples" / "tips" / "tips.csv").read_text().splitlines()) - 1
     assert done.stdout.split()[-1] == str(rows), "what was written is what is trained from"

@@ -2,9 +2,8 @@
 
 import functools
 import json
-import subprocess
-import sys
 
+import forked
 import pytest
 from helpers import all_files, job, run_prepare, shard_contents, write_csv, write_schema_file
 
@@ -65,7 +64,7 @@ def test_what_a_killed_fit_left_goes_with_the_next_one(folder):
     left, others = graph / ".tmp-fit-dead", graph / ".tmp-fit-of-nobody"
     end = f"os._exit(pathlib.Path({str(left)!r}, 'x').write_text('x'))"
     code = f"import os, pathlib; from penstock.io.files.owned import owning\nwith owning({str(left)!r}): {end}"
-    subprocess.run([sys.executable, "-c", code], check=False)
+    forked.run(["-c", code])
     others.mkdir()
     assert left.exists()
     code, told = fit_job(*flags(folder, f"--schema={folder}/schema.pbtxt"))

@@ -1,9 +1,8 @@
 """Features that Arrow fits and applies: no TensorFlow, the same rows in every way, rejects, and what is said of it."""
 
 import json
-import subprocess
-import sys
 
+import forked
 import pytest
 from helpers import dead_letters, examples, job, manifest_of, run_prepare, window_examples, write_csv, write_schema_file
 
@@ -66,15 +65,12 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 from pipelines import prepare
-if __name__ == "__main__":
-    sys.exit(prepare.run(sys.argv[1:]))
+sys.exit(prepare.run(sys.argv[1:]))
 """
 
 
 def test_no_tensorflow_is_needed_to_fit_and_apply(folder):
-    script = folder / "job.py"
-    script.write_text(_WITHOUT)
-    done = subprocess.run([sys.executable, script, *flags(folder)], capture_output=True, text=True, check=False)
+    done = forked.run(["-c", _WITHOUT, *flags(folder)])
     assert done.returncode == DONE, done.stderr
     assert f"{folder}/out/transform/" in done.stdout
     assert "the fitted features (arrow)" in done.stdout

@@ -5,10 +5,11 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
+import forked
 import pytest
+from forked import Program
 from helpers import (
     dataset_files,
     dead_letters,
@@ -352,15 +353,10 @@ def test_what_fills_the_output_while_the_job_runs_is_not_touched(tmp_path, good,
     assert tree(out) == {"manifest.json": b"{}", "mine.txt": b"mine"}
 
 
-def start(*argv, limit="", **options):
-    """Starts a job, with a `limit` set by a shell: Python may crash in a fork of a process that has threads."""
-    root = pathlib.Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root / "src"), **options.pop("env", {})}
-    arguments = [sys.executable, "-m", "pipelines.prepare", *map(str, argv)]
-    if limit:
-        arguments = ["sh", "-c", f'{limit}; exec "$@"', "sh", *arguments]
+def start(*argv):
+    """Starts a job."""
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(arguments, env=environment, text=True, **pipes, **options)
+    return Program(["-m", "pipelines.prepare", *argv], text=True, **pipes)
 
 
 def wait_for(condition, process, seconds=60):
@@ -475,14 +471,21 @@ def _spills(folder: pathlib.Path) -> int:
     return len({run.parent.parent for run in folder.glob("penstock-spill-*/*/*.run")})
 
 
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, 100 << 10))
+runpy.run_module("pipelines.prepare", run_name="__main__", alter_sys=True)
+"""
+
+
 class TestDisk:
     def test_a_spill_that_does_not_fit_is_one_line_with_path_and_remedy(self, tmp_path, schema):
         rows = [{"a": row, "b": "x" * 100} for row in range(2000)]
         write_csv(tmp_path / "in.csv", rows, "ab")
         spill, out = tmp_path / "spill", tmp_path / "out"
         flags = ("--input", tmp_path / "in.csv", "--schema", schema, "--spill_dir", spill, "--output", out)
-        limited = start(*flags, limit="ulimit -f 200")  # 100 KiB
-        _, *lines = limited.communicate(timeout=60)[1].splitlines()
+        limited = forked.run(["-c", LIMITED, *flags], timeout=60)
+        _, *lines = limited.stderr.splitlines()
         assert limited.returncode == DATA_FAILED
         (line,) = lines
         assert re.fullmatch(

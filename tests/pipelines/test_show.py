@@ -97,10 +97,9 @@ def test_the_lines_load_what_is_shown_and_prepare_ends_with_them(dataset, capsys
     path, said = dataset
     lines = lines_of(shown(capsys, path))
     assert lines_of(said) == lines
-    program = [*lines, "print(sum(len(batch['id']) for batch in batches))"]
     rows = json.loads(shown(capsys, path, "--json"))["splits"]["train"]["rows"]
-    done = subprocess.run([sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, check=False)
-    assert done.stdout == f"{rows}\n", done.stderr
+    exec("\n".join(lines), own := {})
+    assert sum(len(batch["id"]) for batch in own["batches"]) == rows
 
 
 def test_it_takes_neither_beam_nor_tensorflow(dataset):

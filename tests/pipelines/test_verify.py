@@ -2,11 +2,12 @@ import json
 import os
 import re
 import runpy
-import subprocess
+import shutil
 import sys
 import time
 
 import apache_beam as beam
+import forked
 import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -23,13 +24,20 @@ def _rows(_):
     return pa.record_batch({"x": pa.array(range(1234), pa.int64())})
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    path = tmp_path / "out"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A dataset that is written once."""
+    path = tmp_path_factory.mktemp("written") / "out"
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         rows = pipeline | beam.Create([0]) | beam.Map(_rows).with_output_types(pa.RecordBatch)
         _ = rows | WriteDataset(str(path), num_shards=1, compression="none")
     return path
+
+
+@pytest.fixture
+def dataset(written, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(written, tmp_path / "out")
 
 
 def test_good_dataset(dataset, capsys):
@@ -150,9 +158,7 @@ def test_command_line(dataset, monkeypatch, capfd):
     assert (ended.value.code, printed.err) == (0, "")
     assert json.loads(printed.out)["good"] is True
     os.remove(dataset / SHARD)
-    command = [sys.executable, "-m", "pipelines.verify", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = forked.run(["-m", "pipelines.verify", *arguments])
     assert (done.returncode, done.stderr) == (1, "")
     assert [fault["code"] for fault in json.loads(done.stdout)["faults"]] == ["file.missing"]
 

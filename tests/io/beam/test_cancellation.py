@@ -1,10 +1,9 @@
 """Workers of a pipeline that has failed: those that are late stop as well."""
 
 import pickle
-import subprocess
-import sys
 import threading
 
+import forked
 import pytest
 
 from penstock.io.beam import cancellation
@@ -85,4 +84,4 @@ def test_outside_of_a_block_and_in_other_processes_nothing_stops():
     with stoppable():
         name = pipeline_name()
     code = "import pickle, sys; from penstock.io.beam.cancellation import check; check(pickle.load(sys.stdin.buffer))"
-    subprocess.run([sys.executable, "-c", code], input=pickle.dumps(name), check=True)
+    forked.run(["-c", code], input=pickle.dumps(name), text=False, check=True)

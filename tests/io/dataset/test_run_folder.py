@@ -1,11 +1,10 @@
 """Publication in an object store, on moto's S3."""
 
 import os
-import subprocess
-import sys
 import textwrap
 import time
 
+import forked
 import pytest
 from store_fixtures import bucket, emulator  # noqa: F401
 
@@ -143,7 +142,7 @@ def test_a_run_that_is_killed_leaves_one_whole_dataset(output, module, step, lef
     here = os.path.dirname(__file__)
     tests = os.path.dirname(os.path.dirname(here))
     program = textwrap.dedent(KILLED).format(output=output, module=module, step=step, here=here, tests=tests)
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == -9
+    assert forked.run(["-c", program], timeout=60).returncode == -9
     assert is_whole(output, left)
     assert publish(begin(output, "next")).status == "published"
     assert is_whole(output, "next")

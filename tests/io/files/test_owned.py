@@ -4,9 +4,9 @@ import errno
 import os
 import pathlib
 import subprocess
-import sys
 
 import pytest
+from forked import Program
 
 from penstock.io.files import owned
 from penstock.io.files.owned import is_abandoned, owning, remove_abandoned
@@ -24,7 +24,7 @@ with owning(sys.argv[1]):
 def owner(tmp_path):
     """A process that owns a folder with a file in it."""
     folder = tmp_path / "folder"
-    process = subprocess.Popen([sys.executable, "-c", OWNS, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = Program(["-c", OWNS, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"owns\n"
     (folder / "inner").mkdir()
     (folder / "inner" / "a.run").write_bytes(b"12345")

@@ -3,10 +3,10 @@
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 import pytest
+from forked import Program
 
 from penstock.io.files.temporary import (
     default_folder,
@@ -37,11 +37,9 @@ def base(tmp_path, monkeypatch):
     remove_process_folder()
 
 
-def spilling(base: pathlib.Path) -> subprocess.Popen[bytes]:
+def spilling(base: pathlib.Path) -> Program:
     environment = {**os.environ, "TMPDIR": str(base)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
+    process = Program(["-c", WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdout.readline().startswith(bytes(base))
     return process
 

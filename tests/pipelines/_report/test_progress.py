@@ -2,10 +2,9 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 
+import forked
 import pytest
 from helpers import write_csv
 from terminal import lines_of, on_a_terminal
@@ -165,9 +164,9 @@ def test_what_is_printed_meanwhile_to_a_stdout_that_is_no_terminal_stays_there(t
 @pytest.fixture(scope="module")
 def logged() -> tuple[str, str]:
     """What is sent to a log that is due to get a line each minute, then twenty each second."""
-    code = f"{_JOB}\nrun(60)\nprint('then', file=sys.stderr)\nrun(0.05)"
+    code = f"{_JOB}\nrun(60, seconds=0.2)\nprint('then', file=sys.stderr)\nrun(0.05)"
     environment = os.environ | {"FORCE_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = forked.run(["-c", code], check=True, env=environment)
     assert done.stdout == "the end\nthe end\n"
     each_minute, _, each_moment = done.stderr.partition("then\n")
     return each_minute, each_moment
@@ -217,7 +216,7 @@ def test_the_rate_of_a_moment_is_none():
 
 
 def test_a_stream_on_this_machine_gets_a_line():
-    done = subprocess.run([sys.executable, "-c", _STREAM], capture_output=True, text=True, check=True)
+    done = forked.run(["-c", _STREAM], check=True)
     line = r"streaming: [\d,]+ rows/s, 2 windows open, 1 published, 3 late, lag 5, watermark 1970-01-01T00:00:01Z .t/0."
     assert re.search(rf"^{line}, 20 rows, 0:00:\d\d$", done.stderr, re.MULTILINE), done.stderr
 

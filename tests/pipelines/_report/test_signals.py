@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 
+import forked
 import pytest
+from forked import Program
 
 from penstock.io.errors import DataError
 from pipelines._cli.command import command
@@ -102,7 +104,7 @@ def test_a_job_of_several_turns_goes_on_behind_a_result(own_signals):
 
 @pytest.fixture
 def job():
-    process = subprocess.Popen([sys.executable, "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Program(["-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "working\n"
     yield process
     process.kill()
@@ -165,9 +167,7 @@ def test_another_ctrl_c_also_ends_the_processes_that_do_not_get_it(tmp_path):
     own += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
     program = JOB.replace("with ending_cleanly():", "with ending_cleanly(), ending_with_us(child.pid):")
     program = program.replace('print("working", flush=True)', "print(child.pid, flush=True)")
-    job = subprocess.Popen(
-        [sys.executable, "-c", own + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    job = Program(["-c", own + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     child = int(job.stdout.readline())
     job.send_signal(signal.SIGTERM)
     assert job.stdout.readline() == "cleaning\n"
@@ -214,6 +214,6 @@ def test_a_thread_that_is_not_the_main_one_gets_no_signals():
 def test_a_signal_that_was_caught_on_its_way_ends_the_job_before_it_runs(tmp_path):
     (tmp_path / "a.csv").write_text("a\n1\n")
     arguments = ["--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "out")]
-    ended = subprocess.run([sys.executable, "-c", CATCHES, *arguments], capture_output=True, text=True)
+    ended = forked.run(["-c", CATCHES, *arguments])
     assert (ended.stdout, ended.returncode) == ("caught\n", 128 + signal.SIGTERM), ended.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()

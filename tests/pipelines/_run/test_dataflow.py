@@ -9,6 +9,7 @@ import pickletools
 import subprocess
 import sys
 
+import forked
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -19,7 +20,7 @@ from mock_kafka import json_messages, mock_kafka
 from pipelines import fit, prepare, replay
 from pipelines._report.result import WRONG_USAGE
 
-TRANSLATE = pathlib.Path(__file__).parents[2] / "translate.py"
+TESTS = pathlib.Path(__file__).parents[2]
 
 FLAGS = (
     "--runner=DataflowRunner",
@@ -48,19 +49,23 @@ def translated(tmp_path_factory, schema):
     with mock_kafka() as broker:
         broker.send("events", json_messages({"id": i, "amount": i / 2} for i in range(10)))
         inputs = {"batch": ("--input", rows), "stream": ("--input", broker.uri("events"), "--window=fixed:60s")}
-        both = [translate(folder, attempt, inputs, "--schema", schema) for attempt in "ab"]
+        both = [translate(run, folder, inputs, "--schema", schema) for run in (forked.run, _anew)]
     return {name: [jobs[name] for jobs in both] for name in inputs}
 
 
-def translate(folder, attempt, inputs, *flags):
+def _anew(arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=TESTS, capture_output=True, text=True, check=False)
+
+
+def translate(run, folder, inputs, *flags):
     """What one process makes of the jobs with these inputs."""
     command = []
     for name, own in inputs.items():
-        command += ["--", folder / f"{name}-{attempt}", *own, *flags, "--output", folder / "out", *COMMON, *FLAGS]
-    done = subprocess.run([sys.executable, TRANSLATE, *map(str, command)], capture_output=True, text=True, check=False)
+        command += ["--", folder / name, *own, *flags, "--output", folder / "out", *COMMON, *FLAGS]
+    done = run(["-m", "translate", *map(str, command)])
     assert done.stdout.count("nothing was written") == len(inputs), done.stderr
     assert (done.returncode, (folder / "out").exists()) == (0, False), done.stderr
-    return {name: read_graph(folder / f"{name}-{attempt}") for name in inputs}
+    return {name: read_graph(folder / name) for name in inputs}
 
 
 def read_graph(path):

@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
+from forked import Program
 
 from penstock.io.beam import progress
 from penstock.io.beam.local import worker_processes
@@ -224,7 +224,7 @@ with beam.Pipeline(local_runner(options), options) as pipeline:
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path, *FLAGS]) as parent:
+    with Program(["-c", PROGRAM, tmp_path, *FLAGS]) as parent:
         assert wait_until(lambda: len(workers(tmp_path)) == 3)
         parent.kill()
     assert wait_until(lambda: not any(map(is_alive, workers(tmp_path))))

@@ -4,11 +4,10 @@ import itertools
 import os
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
+import forked
 import pyarrow as pa
 import pytest
 import shards
@@ -182,14 +181,13 @@ def test_damage_is_found_in_its_place(plain, tmp_path):
 
 
 def test_a_program_may_end_while_threads_read(dataset):
-    done = subprocess.run([sys.executable, "-c", ENDS, dataset], capture_output=True, text=True)
+    done = forked.run(["-c", ENDS, dataset])
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{2 * ROWS}\n" * 2, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_fork_is_told_that_it_has_no_threads(plain):
-    program = [sys.executable, "-W", "ignore", "-c", FORKS, plain]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    done = forked.run(["-c", FORKS, plain], timeout=300)
     told, own, after = done.stdout.splitlines()
     assert "this is a fork of it: begin another loop" in told
     assert (own, after, done.stderr) == (f"{ROWS}", f"{ROWS} 0", "")

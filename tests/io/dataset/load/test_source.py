@@ -3,11 +3,10 @@
 import pickle
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
+import forked
 import pyarrow as pa
 import pytest
 import shards
@@ -127,8 +126,7 @@ def test_reading_ahead_is_bounded_in_bytes_and_ends_with_its_reader():
 def test_a_program_may_end_while_a_thread_reads(buffer_bytes, tmp_path):
     rows = pa.record_batch({"id": list(range(3000)), "text": ["abc" * 5] * 3000})
     shards.write(tmp_path / "dataset", [rows], format="parquet", compression="none", columns=rows.schema)
-    program = [sys.executable, "-c", ENDS, str(tmp_path / "dataset"), str(buffer_bytes)]
-    ended = [subprocess.run(program, capture_output=True, text=True) for _ in range(5)]
+    ended = [forked.run(["-c", ENDS, tmp_path / "dataset", buffer_bytes]) for _ in range(5)]
     assert [(one.returncode, one.stdout, one.stderr) for one in ended] == [(0, "12\n", "")] * 5
 
 

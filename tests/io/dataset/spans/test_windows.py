@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 from quick_windows import ids_of, write_windows
 
@@ -132,7 +133,7 @@ def test_a_run_that_is_killed_changes_nothing(tmp_path, step):
         f"windows.{step} = lambda *args: os._exit(7)\n"
         "windows.compact_windows(sys.argv[1], datetime.timedelta(minutes=1))\n"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 7
+    assert forked.run(["-c", script, tmp_path]).returncode == 7
     assert (is_good(tmp_path), loaded(tmp_path), list(read_window_sets(str(tmp_path)))) == (True, ids(range(30)), [])
     compact_windows(str(tmp_path), MINUTE)
     assert (is_good(tmp_path), loaded(tmp_path)) == (True, ids(range(30)))
@@ -148,7 +149,7 @@ def test_a_run_that_is_killed_behind_its_manifest_has_published(tmp_path):
         "windows.SpanFolder.finish = lambda self: os._exit(7)\n"
         "windows.compact_windows(sys.argv[1], datetime.timedelta(minutes=1))\n"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 7
+    assert forked.run(["-c", script, tmp_path]).returncode == 7
     assert len(list(read_window_sets(str(tmp_path)))) == 1
     assert (is_good(tmp_path), loaded(tmp_path)) == (True, ids(range(30)))
     write_windows(tmp_path, range(30, 40))

@@ -3,12 +3,11 @@
 import collections
 import pathlib
 import random
-import subprocess
-import sys
 import threading
 import time
 from concurrent import futures
 
+import forked
 import memory_store
 import pytest
 import window_versions
@@ -16,8 +15,6 @@ from window_versions import publish_all, publisher, rows_found, rows_of, version
 
 from penstock.io.dataset.windowed.manifest import read_window_manifests
 from penstock.io.files.folders import list_files
-
-SCRIPT = window_versions.__file__
 
 
 def staged(output, count):
@@ -45,8 +42,7 @@ def check(output, count):
 def test_threads_of_several_processes(tmp_path, count):
     output = tmp_path / "out"
     window_versions.store(tmp_path / "versions", staged(output, count))
-    args = [sys.executable, SCRIPT, "race", output, tmp_path / "versions", "7"]
-    writers = subprocess.run(args, capture_output=True, text=True)
+    writers = forked.run(["-m", "window_versions", "race", output, tmp_path / "versions", 7])
     assert writers.returncode == 0, writers.stderr
     check(output, count)
 
@@ -62,8 +58,7 @@ def test_threads_of_several_processes(tmp_path, count):
 def test_writers_that_are_killed(tmp_path, count):
     output = tmp_path / "out"
     window_versions.store(tmp_path / "versions", staged(output, count))
-    args = [sys.executable, SCRIPT, "kill", output, tmp_path / "versions", "7"]
-    killed = subprocess.run(args, capture_output=True, text=True)
+    killed = forked.run(["-m", "window_versions", "kill", output, tmp_path / "versions", 7])
     assert killed.returncode == 0, killed.stderr
     assert int(killed.stdout) > count / 4
     leftovers = {path for path in list_files(str(output)) if path.startswith(".tmp-r1/windows/")}

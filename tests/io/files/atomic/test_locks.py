@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from concurrent import futures
 
+import forked
 import pytest
+from forked import Program
 
 from penstock.io.errors import StorageError
 from penstock.io.files.atomic import locks
@@ -33,7 +34,7 @@ def path(tmp_path):
 @pytest.fixture
 def holder(path):
     """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDS, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = Program(["-c", HOLDS, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"holds\n"
     yield process
     process.kill()
@@ -127,7 +128,7 @@ with alone({name!r}):
     thread.start()
     thread.join(20)
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).stdout == b"7\n"
+    assert forked.run(["-c", code], timeout=60).stdout == "7\n"
 
 
 def test_a_filesystem_without_locks_excludes_threads_alone(path, monkeypatch):
