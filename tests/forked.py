@@ -37,7 +37,7 @@ _SIZE = struct.Struct("=Q")
 class Program(subprocess.Popen):  # type: ignore[type-arg]
     """Python with arguments: `Popen([sys.executable, *arguments])`, where they are `-c CODE` or `-m MODULE` and more.
 
-    Of the options of `Popen`, those of streams and texts, `cwd` and `env` are known here.
+    Of the options of `Popen`, those of streams and texts, `cwd`, `env` and `start_new_session` are known here.
     """
 
     def __init__(self, arguments: Sequence[object], **options: Any):
@@ -47,12 +47,13 @@ class Program(subprocess.Popen):  # type: ignore[type-arg]
 
         def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *others):  # type: ignore[no-untyped-def]
             _, _, _, *pipes = others
-            streams = (pipes[0], pipes[3], pipes[5])
+            streams, starts_session = (pipes[0], pipes[3], pipes[5]), pipes[11]
             try:
                 self._ended, child = socket.socketpair()
                 with child:
                     given = [number if number >= 0 else default for default, number in enumerate(streams)]
-                    asked = (args[1:], dict(os.environ if env is None else env), cwd or os.getcwd())
+                    environment = dict(os.environ if env is None else env)
+                    asked = (args[1:], environment, cwd or os.getcwd(), starts_session)
                     _send(_server(), pickle.dumps(asked), [child.fileno(), *given])
                 (self.pid,) = _SIZE.unpack(_received(self._ended, _SIZE.size))
                 self._child_created = True
@@ -156,8 +157,14 @@ def _wait_for(child: int, conversation: socket.socket, given: Sequence[int]) -> 
 
 
 def _program(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: str, streams: Sequence[int]
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    starts_session: bool,
+    streams: Sequence[int],
 ) -> Callable[[], None]:
+    if starts_session:
+        os.setsid()
     for number, given in enumerate(streams):
         os.dup2(given, number)
     for given in streams:

@@ -1,10 +1,8 @@
 """A failure on a worker reaches the user as one line, wherever the worker runs."""
 
 import gzip
-import os
-import subprocess
-import sys
 
+import forked
 import pytest
 
 import penstock
@@ -23,8 +21,8 @@ def truncated(tmp_path):
 def prepare(tmp_path, path, *flags) -> tuple[int, list[str]]:
     """Exit code, and the lines on stderr after the first, which says what is done."""
     pattern = str(path).replace("[", "[[]")
-    command = [sys.executable, "-m", "pipelines.prepare", f"--input={pattern}", f"--output={tmp_path}/out", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
+    command = ["-m", "pipelines.prepare", f"--input={pattern}", f"--output={tmp_path}/out", *flags]
+    done = forked.run(command, cwd=tmp_path)
     assert not done.stdout
     first, *lines = done.stderr.splitlines()
     assert first == f"penstock {penstock.__version__}: prepare {pattern} -> {tmp_path}/out"

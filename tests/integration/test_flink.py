@@ -1,10 +1,9 @@
 """The main job on a real Flink cluster: the same dataset in batch; stopped with a savepoint and gone on with."""
 
 import json
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 from helpers import manifest_of, run_prepare, write_csv, write_schema_file
@@ -34,8 +33,8 @@ def test_flink_writes_the_dataset_that_the_local_runner_writes(tmp_path, flags, 
     assert run_prepare(*flags, f"--output={tmp_path}/local") == 0
     # Workers are kept between stages: each start of one takes seconds.
     cluster = [*flink_cluster.flags(), "--parallelism=2", "--environment_cache_millis=60000"]
-    command = [sys.executable, "-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    command = ["-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
+    done = forked.run(command, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     expected, found = manifest_of(tmp_path / "local"), manifest_of(tmp_path / "flink")
     assert found.dataset_id == expected.dataset_id
@@ -49,8 +48,8 @@ def test_flink_rejects_the_duplicates_that_the_local_runner_rejects(tmp_path, fl
     flags = [*flags, f"--rules={tmp_path}/rules.yaml", "--max_reject_fraction=1"]
     assert run_prepare(*flags, f"--output={tmp_path}/local") == 0
     cluster = [*flink_cluster.flags(), "--parallelism=2", "--environment_cache_millis=60000"]
-    command = [sys.executable, "-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    command = ["-m", "pipelines.prepare", *flags, *cluster, f"--output={tmp_path}/flink"]
+    done = forked.run(command, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     expected, found = manifest_of(tmp_path / "local"), manifest_of(tmp_path / "flink")
     assert (found.dataset_id, found.rows_out) == (expected.dataset_id, 7)

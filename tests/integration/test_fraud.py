@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from penstock.io.dataset.windowed.manifest import read_window_manifests
@@ -33,10 +34,10 @@ def generate(output: object) -> None:
 def stream_to(output: pathlib.Path, uri: str, cluster, rows: int) -> None:
     """Prepares a stream until all rows are in windows that are final."""
     flags = ["--idle_timeout=5s", "--parallelism=2", "--checkpointing_interval=2000", *cluster.flags()]
-    command = [sys.executable, "-m", "pipelines.prepare", *FLAGS, f"--input={uri}", f"--output={output}", *flags]
+    command = ["-m", "pipelines.prepare", *FLAGS, f"--input={uri}", f"--output={output}", *flags]
     known = {job["jid"] for job in cluster.rest.jobs()}
     with (output.parent / "prepare.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = forked.Program(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 900
         while sum(manifest.rows_out for manifest in read_window_manifests(str(output)) if manifest.final) < rows:
@@ -57,7 +58,8 @@ def batch(tmp_path_factory) -> pathlib.Path:
     pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("fraud")
     generate(folder / "cards.jsonl")
-    run("-m", "pipelines.prepare", *FLAGS, f"--input={folder}/cards.jsonl", f"--output={folder}/batch")
+    prepare = ["-m", "pipelines.prepare", *FLAGS, f"--input={folder}/cards.jsonl", f"--output={folder}/batch"]
+    forked.run(prepare, cwd=ROOT, check=True)
     return folder / "batch"
 
 

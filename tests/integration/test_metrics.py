@@ -5,11 +5,10 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from forked import Program
 from helpers import write_schema_file
 from services.prometheus import Prometheus, prometheus_binary
 
@@ -88,7 +87,7 @@ def test_a_stream(tmp_path, prism, watched):
         *("--event_time=time:s", "--window=fixed:60s", "--num_shards=1", "--idle_timeout=2s", "--metrics_port=0"),
         *(f"--output={tmp_path}/out", f"--prism_location={prism}"),
     )
-    with (tmp_path / "stderr").open("w") as log, subprocess.Popen([sys.executable, *argv], stderr=log) as job:
+    with (tmp_path / "stderr").open("w") as log, Program(argv, stderr=log) as job:
         try:
             server = watched(_port(tmp_path / "stderr"))
             assert values(server, "penstock_rows_in_total", 120, lambda found: found == {None: 300})

@@ -5,12 +5,12 @@ import datetime
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from forked import Program
 from helpers import run_prepare, window_examples, write_schema_file
 from mock_kafka import EPOCH, PARTITIONS, json_messages, mock_kafka
 
@@ -58,8 +58,8 @@ def split_by_id(dataset) -> dict[int, str]:
 @contextlib.contextmanager
 def stream(*argv: object) -> Iterator[subprocess.Popen[bytes]]:
     """A job that goes on until the block is left, with Prism, which is its child."""
-    command = [sys.executable, "-m", "pipelines.prepare", *map(str, argv)]
-    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = ["-m", "pipelines.prepare", *argv]
+    job = Program(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         yield job
     finally:

@@ -5,10 +5,10 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+from forked import Program
 from helpers import write_jsonl
 from services.events import SCHEMA
 from services.stream_job import StreamJob
@@ -42,14 +42,14 @@ class LocalStream:
     def __init__(self, folder: pathlib.Path, prism: str):
         self.output, self._log = folder / "dataset", folder / "log"
         (folder / "schema.pbtxt").write_text(SCHEMA)
-        command = [sys.executable, "-m", "pipelines.prepare", f"--input={folder}/in/*.jsonl", "--watch=0.3"]
+        command = ["-m", "pipelines.prepare", f"--input={folder}/in/*.jsonl", "--watch=0.3"]
         command += [f"--schema={folder}/schema.pbtxt", "--event_time=at:ms", f"--output={self.output}"]
         command += ["--window=fixed:10s", "--num_shards=1", f"--prism_location={prism}"]
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = Program(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
             )
 

@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from deploy.flink.local_cluster import LocalCluster
 from deploy.flink.service import children
+from forked import Program
 from services.events import SCHEMA, sums
 
 # Milliseconds.
@@ -46,11 +46,11 @@ class Stream:
         self.written = output or str(self.output)
         self._log = folder / "prepare.log"
         (folder / "schema.pbtxt").write_text(schema)
-        command = [sys.executable, "-m", "pipelines.prepare", f"--input={uri}", "--format=jsonl"]
+        command = ["-m", "pipelines.prepare", f"--input={uri}", "--format=jsonl"]
         command += [f"--schema={folder}/schema.pbtxt", f"--output={self.written}", *windows, "--num_shards=2", *flags]
         with self._log.open("ab") as log:
             self._begin = log.tell()
-            self.process = subprocess.Popen(
+            self.process = Program(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **env}
             )
 
