@@ -61,10 +61,10 @@ packaging: install ## build wheel and sdist, install them on each Python, withou
 
 # In the order of the folders: by the number of tests, as xdist has it, the longest files would come last, one after the other.
 integration: install ## tests that start other programs, or take long; PENSTOCK_NO_SKIP=1: all of them or none
-	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'integration or slow'
+	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m '(integration or slow) and not soak'
 
-soaks: install ## tests at a size that takes minutes, of which smaller forms run in make test or make integration
-	$(BIN)/python -m pytest -n $(WORKERS) -m soak
+soaks: install ## tests at a size, or of a matrix, that takes minutes, of which smaller forms run in make test or make integration
+	PENSTOCK_PLAIN_BEAM=1 $(BIN)/python -m pytest -n $(WORKERS) -m soak
 
 kills: install ## all that may end a stream, on Prism and on Flink, each end on a stream of its own; takes long, as root
 	PENSTOCK_PLAIN_BEAM=1 PENSTOCK_TEST_KILLS=full $(BIN)/python -m pytest -m integration -rP tests/integration/test_kills.py

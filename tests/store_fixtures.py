@@ -1,12 +1,9 @@
 """Object stores for tests: moto for all, Azurite and fake-gcs-server for those that run as `integration`."""
 
 import pytest
+from dealt import STORES
 
-ALL_STORES = [
-    "s3",
-    pytest.param("az", marks=pytest.mark.integration),
-    pytest.param("gs", marks=pytest.mark.integration),
-]
+ALL_STORES = ["s3", *(pytest.param(store, marks=pytest.mark.integration) for store in STORES[1:])]
 
 
 @pytest.fixture(params=ALL_STORES)

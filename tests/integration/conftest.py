@@ -1,5 +1,7 @@
 """The runners, brokers and clusters that integration tests start; each is built once and ends with the test session."""
 
+import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from browser import NAMES, Browser, browsing, find_browser
+from dealt import STORES
 
 # What deploy/ has for users is what tests run on; it is no part of the package, and found behind everything else.
 sys.path.append(str(pathlib.Path(__file__).parents[2]))
@@ -202,17 +205,31 @@ def gcs(emulator_of) -> Emulator:
     return emulator_of("gs")
 
 
-@pytest.fixture(params=["s3", "azure", "gcs"])
+@pytest.fixture(params=STORES)
 def emulator(request) -> Emulator:
     """Each of the three stores."""
-    return request.getfixturevalue(request.param)
+    return request.getfixturevalue({"s3": "s3", "az": "azure", "gs": "gcs"}[request.param])
+
+
+@pytest.fixture(scope="session")
+def proxy_before(tmp_path_factory) -> Iterator[Callable[[Emulator], FaultProxy]]:
+    """The proxy before a store, which runs from when it is first asked for."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def proxy_before(emulator: Emulator) -> FaultProxy:
+            return stack.enter_context(fault_proxy(emulator.endpoint, tmp_path_factory.mktemp("proxy")))
+
+        yield proxy_before
 
 
 @pytest.fixture
-def proxy(emulator, tmp_path) -> Iterator[FaultProxy]:
-    """A proxy before the store, with no plan yet."""
-    with fault_proxy(emulator.endpoint, tmp_path) as found:
-        yield found
+def proxy(emulator, proxy_before) -> FaultProxy:
+    """The proxy before the store, with no plan, and nothing counted."""
+    found = proxy_before(emulator)
+    found.plan()
+    found.count_anew()
+    return found
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What it costs in requests to find and read inputs in a store, by way of the proxy that counts them."""
 
 import pytest
+from dealt import dealt, on_stores
 from services.fault_proxy.plan import Fault
 
 from penstock.io.files import stores
@@ -59,6 +60,7 @@ def test_an_inventory_is_not_listed(folder, requests, tmp_path):
     assert requests(profile.run, f"--input=@{tmp_path}/i.csv") == {"get": FILES}
 
 
+@on_stores("az")
 def test_names_of_a_list_are_asked_for(folder, requests):
     names = "".join(f"{number}.csv\n" for number in range(FILES))
     stores.write_file(f"{folder}/names.txt", names.encode())
@@ -67,6 +69,7 @@ def test_names_of_a_list_are_asked_for(folder, requests):
     assert found["get"] <= FILES + 4  # some of them are of the list
 
 
+@on_stores("gs")
 def test_a_dataset_is_listed_by_its_folders(folder, bucket, requests):
     dataset = f"{bucket.url}/dataset"
     assert prepare.run([f"--input={folder}/*.csv", f"--output={dataset}", "--num_shards=16"]) == 0
@@ -75,19 +78,21 @@ def test_a_dataset_is_listed_by_its_folders(folder, bucket, requests):
     assert sum(found.values()) <= 16 + 4
 
 
-def test_small_files_and_shards_do_not_wait_for_each_other(folder, bucket, proxy):
+@dealt("job", [profile, prepare, verify], first="az", ids=lambda job: job.__name__.rpartition(".")[2])
+def test_small_files_and_shards_do_not_wait_for_each_other(folder, bucket, proxy, job):
     """What takes longest is that a store answers, which it does for many at a time."""
-    dataset, shards = f"{bucket.url}/dataset", 64
-    proxy.plan(Fault("latency", seconds=0.25))
-    jobs = {
-        "read": lambda: profile.run([f"--input={folder}/*.csv"]),
-        "prepare": lambda: prepare.run([f"--input={folder}/*.csv", f"--output={dataset}", f"--num_shards={shards}"]),
-        "verify": lambda: verify.run([f"--dataset={dataset}"]),
+    dataset = f"{bucket.url}/dataset"
+    flags = {
+        profile: [f"--input={folder}/*.csv"],
+        prepare: [f"--input={folder}/*.csv", f"--output={dataset}", "--num_shards=64"],
+        verify: [f"--dataset={dataset}"],
     }
-    for name, job in jobs.items():
-        proxy.count_anew()
-        assert job() == 0
-        assert proxy.passed().most_at_once > 8, name
+    if job is verify:
+        assert prepare.run(flags[prepare]) == 0
+    proxy.plan(Fault("latency", seconds=0.25))
+    proxy.count_anew()
+    assert job.run(flags[job]) == 0
+    assert proxy.passed().most_at_once > 8
     proxy.count_anew()
     remove_folder(dataset)
     assert list_files(dataset) == {}

@@ -5,12 +5,12 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import boto3
+import forked
 import pytest
 from services.object_stores import S3, running
 
@@ -86,8 +86,7 @@ def account(tmp_path_factory):
 @pytest.fixture
 def run() -> Run:
     def run_as(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "penstock", *arguments]
-        return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False, timeout=300)
+        return forked.run(["-m", "penstock", *arguments], env=os.environ | env, timeout=300)
 
     return run_as
 

@@ -1,5 +1,6 @@
 """Loading at length: from stores, whose latency reading ahead hides, and in memory that does not grow."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shards
+from dealt import dealt
 from services.fault_proxy.plan import Fault
 
 import penstock
@@ -68,12 +70,21 @@ def write(folder: pathlib.Path, kind: str, rows: int) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module", params=["tfrecord", "parquet", "arrayrecord", "mds"])
-def local(request, tmp_path_factory) -> str:
+KINDS = ("tfrecord", "parquet", "arrayrecord", "mds")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of a dataset, by its kind of shards."""
+    return functools.cache(lambda kind: write(tmp_path_factory.mktemp(kind) / "dataset", kind, ROWS))
+
+
+@pytest.fixture
+def local(kind, written) -> str:
     """A dataset on this machine."""
-    if request.param == "arrayrecord":
+    if kind == "arrayrecord":
         pytest.importorskip("array_record.python.array_record_module", reason="the extra arrayrecord")
-    return write(tmp_path_factory.mktemp(request.param) / "dataset", request.param, ROWS)
+    return written(kind)
 
 
 @pytest.fixture
@@ -92,6 +103,7 @@ def upload(local, bucket, monkeypatch) -> str:
     return bucket.url
 
 
+@dealt("kind", KINDS, "s3")
 def test_the_rows_are_those_of_the_dataset_on_this_machine(local, remote):
     for rank in range(2):
         here, there = (list(penstock.load(url).shard(rank, 2).shuffle(2, 300).batches(64)) for url in (local, remote))
@@ -100,6 +112,7 @@ def test_the_rows_are_those_of_the_dataset_on_this_machine(local, remote):
         assert penstock.load(remote).source()[7]["id"] == penstock.load(local).source()[7]["id"]
 
 
+@dealt("kind", KINDS, "az")
 def test_reading_ahead_asks_a_slow_store_before_rows_are_needed(remote, proxy):
     loaded = penstock.load(remote)
     proxy.plan(Fault("latency", seconds=LATENCY_SECONDS))
@@ -112,12 +125,14 @@ def test_reading_ahead_asks_a_slow_store_before_rows_are_needed(remote, proxy):
     assert rows + sum(batch.num_rows for batch in batches) == ROWS
 
 
+@dealt("kind", KINDS, "gs")
 def test_shards_of_a_slow_store_are_asked_for_at_once(remote, proxy):
     loaded = penstock.load(remote)
     proxy.plan(Fault("latency", seconds=0.3))
     proxy.count_anew()
     assert sum(batch.num_rows for batch in loaded.prefetch().batches(BATCH)) == ROWS
     assert proxy.passed().most_at_once >= SHARDS // 2
+    proxy.plan(Fault("latency", seconds=LATENCY_SECONDS))
     proxy.count_anew()
     assert sum(batch.num_rows for batch in loaded.prefetch(shards=2).batches(BATCH)) == ROWS
     assert proxy.passed().most_at_once <= 2
@@ -146,11 +161,12 @@ def test_the_first_batch_of_a_slow_store_takes_few_requests_and_little_time(prox
     remote = upload(write(tmp_path / "dataset", "tfrecord", ROWS), bucket, monkeypatch)
     proxy.plan(Fault("latency", seconds=LATENCY_SECONDS))
     proxy.count_anew()
-    processor_seconds(FIRST, remote)
+    firsts = [processor_seconds(FIRST, remote)]
     assert proxy.passed().total <= 3  # one after the other: manifest, schema, shard
-    client = min(processor_seconds(CLIENT, f"{remote}/manifest.json") for _ in range(3))
-    first = min(processor_seconds(FIRST, remote) for _ in range(3))
-    assert first < 3 * client, (first, client)
+    client = min(processor_seconds(CLIENT, f"{remote}/manifest.json") for _ in range(2))
+    while min(firsts) >= 3 * client and len(firsts) < 4:  # others on the machine may hold one up
+        firsts.append(processor_seconds(FIRST, remote))
+    assert min(firsts) < 3 * client, (firsts, client)
 
 
 def processor_seconds(program: str, *arguments: str) -> float:
@@ -170,7 +186,7 @@ def test_a_fork_that_cannot_ask_the_store_is_told(bucket, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("kind", ["tfrecord", "parquet"])
 def test_memory_is_flat_over_epochs(kind, tmp_path):
-    dataset = write(tmp_path / "dataset", kind, 100_000)
+    dataset = write(tmp_path / "dataset", kind, 50_000)
     done = subprocess.run([sys.executable, "-c", PROGRAM, dataset], capture_output=True, text=True, check=True)
     resident = [int(size) for size in done.stdout.split()]
     assert max(resident[3:]) < resident[2] + (12 << 20), resident

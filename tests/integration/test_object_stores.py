@@ -61,7 +61,7 @@ class GoogleClient:
         options = {"api_endpoint": bucket.env["STORAGE_EMULATOR_HOST"]}
         client = storage.Client("penstock-tests", AnonymousCredentials(), client_options=options)
         self._bucket = client.bucket(bucket.bucket)
-        self._retry = storage.retry.DEFAULT_RETRY.with_delay(0.01, 0.1).with_timeout(3)
+        self._retry = storage.retry.DEFAULT_RETRY.with_delay(0.01, 0.1).with_timeout(1)
 
     def put(self, name, body, create=False):
         from google.api_core.exceptions import PreconditionFailed

@@ -351,8 +351,17 @@ def test_rows_beyond_the_first_200_are_shown_when_one_gets_there(opened):
     assert texts(page, "#more") == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("report", [small, hostile, windowed], ids=["small", "hostile", "windowed"])
+@pytest.mark.parametrize(
+    ("report", "scheme"),
+    [
+        pytest.param(small, "light", id="small-light"),
+        pytest.param(small, "dark", id="small-dark"),
+        pytest.param(hostile, "dark", id="hostile-dark"),
+        pytest.param(windowed, "light", id="windowed-light"),
+        pytest.param(hostile, "light", marks=pytest.mark.soak, id="hostile-light"),
+        pytest.param(windowed, "dark", marks=pytest.mark.soak, id="windowed-dark"),
+    ],
+)
 def test_axe_finds_no_violation(opened, axe, report, scheme):
     page = opened(report())
     page.emulate(prefers_color_scheme=scheme)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from dealt import dealt
 from services.fault_proxy.plan import Fault
 
 from penstock.io.errors import StorageError
@@ -35,7 +36,12 @@ def url(bucket, monkeypatch) -> str:
     return f"{bucket.url}/a"
 
 
-@pytest.fixture(params=EACH_FIRST_REQUEST, ids=lambda fault: f"{fault.action}-{fault.status}")
+def each_fault(first):
+    """Each of them on one store, the stores in turn from one that is another in each test."""
+    return dealt("fail", EACH_FIRST_REQUEST, first, lambda fault: f"{fault.action}-{fault.status}", indirect=True)
+
+
+@pytest.fixture
 def fail(request, proxy):
     """The next request fails so."""
     yield lambda: proxy.plan(request.param)
@@ -43,6 +49,7 @@ def fail(request, proxy):
     assert proxy.passed().failures == []
 
 
+@each_fault("s3")
 def test_reading(url, fail):
     for read, right in (
         (lambda: stores.read_file(f"{url}/small"), SMALL),
@@ -56,6 +63,7 @@ def test_reading(url, fail):
         assert read() == right
 
 
+@each_fault("az")
 def test_reading_in_the_middle(url, fail):
     with stores.open_file(f"{url}/small", len(SMALL)) as file:
         file.seek(100_000)
@@ -63,6 +71,7 @@ def test_reading_in_the_middle(url, fail):
         assert file.read(50_000) == SMALL[100_000:150_000]
 
 
+@each_fault("gs")
 def test_writing(url, fail, proxy):
     fail()
     stores.write_file(f"{url}/new", SMALL)
@@ -75,6 +84,7 @@ def test_writing(url, fail, proxy):
     assert stores.read_file(f"{url}/moved") == SMALL
 
 
+@each_fault("s3")
 def test_writing_in_pieces(url, fail, proxy):
     """obstore asks S3 once only to begin an upload, if it is the answer that is cut off: then there is no object."""
     fail()
@@ -92,6 +102,7 @@ def test_writing_in_pieces(url, fail, proxy):
         assert stores.read_file(f"{url}/large") == LARGE
 
 
+@each_fault("az")
 def test_a_conditional_write_knows_its_own(url, fail, proxy):
     fail()
     assert stores.write_if(f"{url}/manifest", b"first", None)

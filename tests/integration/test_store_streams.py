@@ -100,6 +100,14 @@ def stream_on_flink(kafka, topic, cluster, pool, pool_flags, folder, output):
 EXPECTED = [(100, 20, {"schema.domain": 4}), (4, 0, {})]
 
 
+@pytest.fixture(scope="module")
+def here(prism, tmp_path_factory):
+    """What a job that nothing kills publishes on this machine."""
+    folder = tmp_path_factory.mktemp("here")
+    with mock_kafka() as kafka:
+        return stream(kafka, "here", prism, folder / "job", str(folder / "dataset"), is_killed=False)
+
+
 @pytest.fixture
 def output(s3, monkeypatch):
     """A folder in a bucket, which this process and those that it starts reach."""
@@ -117,22 +125,18 @@ def check(output, starts):
     assert not [path for path in list_files(output) if path.startswith("train/")]
 
 
-def test_late_rows_and_a_restart_on_prism(prism, output, tmp_path):
+def test_late_rows_and_a_restart_on_prism(prism, here, output, tmp_path):
     with mock_kafka() as kafka:
         there = stream(kafka, "there", prism, tmp_path / "there", output)
-        local = str(tmp_path / "here" / "dataset")
-        here = stream(kafka, "here", prism, tmp_path / "here", local, is_killed=False)
     assert there == here
     assert [found[2:] for found in there] == EXPECTED
     check(output, starts=2)
 
 
-def test_late_rows_and_restarts_on_flink(flink_cluster, prism, output, tmp_path, worker_pool):
+def test_late_rows_and_restarts_on_flink(flink_cluster, here, output, tmp_path, worker_pool):
     pool, flags = worker_pool()  # of workers that have the credentials
     with mock_kafka() as kafka:
         there = stream_on_flink(kafka, "there", flink_cluster, pool, flags, tmp_path / "there", output)
-        local = str(tmp_path / "here" / "dataset")
-        here = stream(kafka, "here", prism, tmp_path / "here", local, is_killed=False)
     assert there == here
     assert [found[2:] for found in there] == EXPECTED
     check(output, starts=2)

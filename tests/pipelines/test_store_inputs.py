@@ -5,6 +5,7 @@ import json
 import urllib.parse
 
 import pytest
+from dealt import on_stores
 from helpers import run_prepare
 from store_fixtures import bucket, emulator  # noqa: F401
 
@@ -61,6 +62,7 @@ def test_a_list_in_a_store(folder, bucket):  # noqa: F811
         find_inputs([f"@{bucket}/lists/none.txt"])
 
 
+@on_stores("az")
 def test_a_dataset_in_a_store(folder, bucket):  # noqa: F811
     assert run_prepare(f"--input={folder}/", f"--output={bucket}/one", "--num_shards=2") == 0
     assert run_prepare(f"--input=@{bucket}/one/manifest.json", f"--output={bucket}/two", "--num_shards=2") == 0

@@ -1,4 +1,4 @@
-"""Every job from and to object stores, beside the same on this machine."""
+"""Every job from and to object stores, beside the same on this machine; the main one on each store."""
 
 import json
 import pathlib
@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from dealt import on_stores
 from store_fixtures import bucket, emulator  # noqa: F401
 
 from penstock.io.dataset.manifest import read_manifest
@@ -99,6 +100,7 @@ def test_a_dataset_is_the_same_as_on_a_disk(local, store):
     }  # fmt: skip
 
 
+@on_stores("s3")
 def test_what_is_damaged_is_found(store, capsys):
     assert prepare.run(args(store)) == 0
     shard = read_manifest(f"{store}/out").shards[0].path
@@ -109,7 +111,7 @@ def test_what_is_damaged_is_found(store, capsys):
     assert {fault["code"] for fault in found["faults"]} == {"shard.bytes", "shard.broken", "file.orphan"}
 
 
-@pytest.mark.slow
+@on_stores("az")
 def test_features_are_fitted_and_applied(local, store):
     for root in (local, store):
         common = [f"--input={root}/in/**/*.csv", f"--schema={root}/schema.pbtxt", "--split=train=0.8,eval=0.2"]
@@ -130,6 +132,7 @@ def test_features_are_fitted_and_applied(local, store):
     assert not [name for name in list_files(store) if ".tmp-" in name]
 
 
+@on_stores("gs")
 def test_rejected_rows_are_replayed(local, store):
     narrow = SCHEMA.replace('"name" type: BYTES', '"name" type: INT')
     for root in (local, store):
@@ -143,6 +146,7 @@ def test_rejected_rows_are_replayed(local, store):
     assert (there.dataset_id, there.rows_out) == (here.dataset_id, 800)
 
 
+@on_stores("az")
 def test_statistics_are_written_and_checked(local, store):
     for root in (local, store):
         out = [f"--output={root}/statistics.pb", f"--report={root}/report.html"]
@@ -156,6 +160,7 @@ def test_statistics_are_written_and_checked(local, store):
     assert b"<html" in stores.read_file(f"{store}/report.html")
 
 
+@on_stores("s3", "gs")
 def test_windows_are_the_same_as_on_a_disk(local, store):
     ids = []
     for root in (local, store):

@@ -17,6 +17,8 @@ from penstock.io.errors import ConfigError
 DATASET = str(pathlib.Path(os.environ["PENSTOCK_TEST_DATASETS"]) / "tfrecord-none")
 SIZE, EPOCHS, BROKEN_OFF_AT = 20, 2, 25
 
+torch.multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+
 
 def batches_of(loaded):
     return loaded.shuffle(5, 100).torch(SIZE, missing={"fare": 0.0})
@@ -29,6 +31,11 @@ def model() -> torch.nn.Module:
 
 def loss_of(found: torch.nn.Module, batch) -> torch.Tensor:
     return ((found(batch["fare"][:, None].float() / 400)[:, 0] - batch["id"] / 1500) ** 2).mean()
+
+
+def side_by_side(function, *arguments) -> None:
+    """Calls a function in two processes, each with its rank; both are forks of one that has imported PyTorch."""
+    torch.multiprocessing.start_processes(function, (2, _port(), *arguments), 2, start_method="forkserver")
 
 
 def _train(rank: int, ranks: int, port: int, folder: str) -> None:
@@ -73,7 +80,7 @@ def _port() -> int:
 
 def test_two_processes_and_a_resume_give_the_losses_of_one(tmp_path):
     for _ in range(2):
-        torch.multiprocessing.spawn(_train, (2, _port(), str(tmp_path)), nprocs=2)
+        side_by_side(_train, str(tmp_path))
     first, second = sorted(tmp_path.glob("losses-*.json"), key=lambda path: int(path.stem.partition("-")[2]))
     losses = json.loads(first.read_text()) + json.loads(second.read_text())
 
@@ -105,4 +112,4 @@ def _too_late(rank: int, ranks: int, port: int) -> None:
 
 
 def test_a_process_group_that_comes_too_late_is_told():
-    torch.multiprocessing.spawn(_too_late, (2, _port()), nprocs=2)
+    side_by_side(_too_late)

@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 import textwrap
 import time
 
+import forked
 import pytest
 from store_fixtures import bucket, emulator  # noqa: F401
 
@@ -187,7 +186,7 @@ def test_a_publication_that_is_killed_is_done_once(output, step, before, sequenc
     here = os.path.dirname(__file__)
     tests = os.path.dirname(os.path.dirname(os.path.dirname(here)))
     program = textwrap.dedent(KILLED).format(output=output, step=step, before=before, here=here, tests=tests)
-    done = subprocess.run([sys.executable, "-c", program], timeout=120, check=False, capture_output=True, text=True)
+    done = forked.run(["-c", program], timeout=120)
     assert done.returncode == -9, done.stderr
     (left,) = read_window_manifests(output)
     assert (is_whole(output), left.sequence) == (True, sequence)
