@@ -1,16 +1,20 @@
 """What tests of fitted features share: fitting to batches, and applying what was fitted."""
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pytest
 from google.protobuf import text_format
 from helpers import local_pipeline
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from penstock.transforms.features.apply import apply_graph, load_graph
+from penstock.transforms.features.exported import export, process
 from penstock.transforms.features.fit import FitTransform
 from penstock.transforms.features.functions import parse_features
 
@@ -49,3 +53,18 @@ def fit_beside_tft(
     ours, theirs = folder / "ours", folder / "theirs"
     fit_all({ours: parse_features(features), theirs: by_tft}, [batch.slice(0, at), batch.slice(at)], schema)
     return ours, theirs
+
+
+@contextlib.contextmanager
+def exporting_here() -> Iterator[None]:
+    """Features are exported by this process, which has TensorFlow already; tests of that process let it start."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+
+    def run(module: Sequence[str], _: str) -> None:
+        assert process.main(module[1:]) == 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_run", run)
+        yield
+    logger.setLevel(level)

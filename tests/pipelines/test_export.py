@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from fitted import exporting_here
 from helpers import job, manifest_of, run_prepare, write_csv, write_schema_file
 
 from penstock.io.files.extras import TFT
@@ -90,7 +91,8 @@ def test_export_gives_what_the_flag_does(folder, capsys):
     assert fit.run([*graph, f"--schema={folder}/schema.pbtxt"]) == DONE
     assert "; not as a SavedModel (--export_saved_model, or penstock export)" in capsys.readouterr().out
     given = (f"--transform={folder}/graph", f"--output={folder}/exported")
-    assert export.run(given) == DONE
+    with exporting_here():
+        assert export.run(given) == DONE
     assert f"tft.TFTransformOutput loads {folder}/exported" in capsys.readouterr().out
     code, error = job(*given, run=export.run)
     assert (code, "holds a graph already; pass --overwrite" in error) == (WRONG_USAGE, True)

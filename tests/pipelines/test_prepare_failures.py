@@ -32,6 +32,18 @@ from pipelines._report.result import DATA_FAILED, DONE, WRONG_USAGE
 OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP)]
 ROWS = [{"a": row, "b": f"x{row}"} for row in range(20)]
 
+# When a job is killed that writes shards of some format: after it has begun on some file, by 30 ms.
+MOMENTS = [
+    ("tfrecord", "train/*", 0),
+    ("tfrecord", "train/*", 9),
+    ("mds", "train/*", 2),
+    ("mds", "train/index.json", 0),
+]
+OTHER_MOMENTS = [
+    *(("tfrecord", "train/*", delay) for delay in (3, 6, 12, 15)),
+    *(("mds", "train/*", 0), ("mds", "train/index.json", 2)),
+]
+
 
 @pytest.fixture
 def good(tmp_path):
@@ -403,13 +415,10 @@ class TestKilled:
         assert not list(verify_dataset(str(out)))
         assert not list(out.glob(".tmp-*"))
 
-    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("shard_format", "staged", "delay"),
-        [
-            *(("tfrecord", "train/*", delay) for delay in range(0, 16, 3)),
-            *(("mds", staged, delay) for staged in ("train/*", "train/index.json") for delay in (0, 2)),
-        ],
+        [pytest.param(*moment, marks=pytest.mark.slow) for moment in MOMENTS]
+        + [pytest.param(*moment, marks=pytest.mark.soak) for moment in OTHER_MOMENTS],
     )
     def test_at_any_moment_leaves_a_whole_dataset_or_none(self, tmp_path, good, schema, shard_format, staged, delay):
         out = tmp_path / "out"

@@ -278,22 +278,24 @@ def test_every_spelling_says_the_same(folder, spell, words, code, message):
 @pytest.mark.slow
 def test_every_spelling_does_the_same(folder, spell):
     """A dataset and its verification: the bytes, the exit codes, and what is printed, but for times."""
-    found = []
+    prepared, verified = set(), set()
     for number, spelling in enumerate(spell()):
         flags = ["--input=data/*.csv", "--schema=schema.pbtxt", "--num_shards=2", f"--output=out{number}"]
         done = run(spell("prepare", *flags)[spelling])
-        verified = run(spell("verify", f"--dataset=out{number}", "--json")[spelling])
         shards = [path.read_bytes() for path in sorted(pathlib.Path(f"out{number}").glob("train/*"))]
-        texts = [text.replace(f"out{number}", "OUT") for text in (done.stdout, done.stderr, verified.stdout)]
-        texts[0] = re.sub(r"[\d.,]+ s, [\d.,]+ rows/s", "TIMES", texts[0])
-        texts[2] = re.sub(r'"seconds": [\d.]+', '"seconds": 0', texts[2])
-        found.append((done.returncode, verified.returncode, verified.stderr, *texts, *shards))
-    assert len(set(found)) == 1, found
-    code, verified, silent, summary, first, as_json, *shards = found[0]
-    assert (code, verified, silent, len(shards)) == (DONE, DONE, "", 2)
+        summary = re.sub(r"[\d.,]+ s, [\d.,]+ rows/s", "TIMES", done.stdout)
+        texts = [text.replace(f"out{number}", "OUT") for text in (summary, done.stderr)]
+        prepared.add((done.returncode, *texts, *shards))
+    for spelling in ("penstock", "python -m pipelines"):
+        done = run(spell("verify", "--dataset=out0", "--json")[spelling])
+        verified.add((done.returncode, done.stderr, re.sub(r'"seconds": [\d.]+', '"seconds": 0', done.stdout)))
+    assert (len(prepared), len(verified)) == (1, 1), (prepared, verified)
+    ((code, summary, first, *shards),) = prepared
+    assert (code, len(shards)) == (DONE, 2)
     assert first == f"penstock {penstock.__version__}: prepare data/*.csv -> OUT\n"
     assert "penstock verify --dataset OUT" in summary
-    assert json.loads(as_json)["good"]
+    ((code, silent, as_json),) = verified
+    assert (code, silent, json.loads(as_json)["good"]) == (DONE, "", True)
 
 
 TRAP = "raise SystemExit('a file of the user was imported')\n"
@@ -350,8 +352,15 @@ def function(folder):
     return ["--input=data/*.csv", "--schema=schema.pbtxt", "--features=mine:preprocessing_fn"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spelling", ["penstock", "python -m penstock", "python -m pipelines"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        # By workers too, in the test below.
+        pytest.param("penstock", marks=pytest.mark.soak),
+        pytest.param("python -m penstock", marks=pytest.mark.slow),
+        pytest.param("python -m pipelines", marks=pytest.mark.soak),
+    ],
+)
 def test_a_function_in_the_working_directory_is_found(function, spell, spelling):
     done = run(spell("prepare", *function, "--output=out", "--dry_run")[spelling])
     assert done.returncode == DONE, done.stderr

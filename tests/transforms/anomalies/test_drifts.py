@@ -93,16 +93,16 @@ def test_some_flights_raise_no_alarm():
     assert_quiet(flights().slice(100_000, 4000), range(2))
 
 
-@pytest.mark.slow
-def test_fifty_parts_raise_no_alarm():
-    assert_quiet(penguins(), range(50))
+@pytest.mark.parametrize("seeds", [pytest.param(15, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.soak)])
+def test_many_parts_raise_no_alarm(seeds):
+    assert_quiet(penguins(), range(seeds))
     some = np.random.default_rng(0).permutation(flights().num_rows)[:40_000]
-    assert_quiet(flights().take(pa.array(some)), range(50))
+    assert_quiet(flights().take(pa.array(some)), range(seeds))
 
 
-@pytest.mark.slow
-def test_all_flights_raise_no_alarm():
-    assert_quiet(flights(), range(5))
+@pytest.mark.parametrize("seeds", [pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.soak)])
+def test_all_flights_raise_no_alarm(seeds):
+    assert_quiet(flights(), range(seeds))
 
 
 def test_skew_is_told_apart_from_drift():

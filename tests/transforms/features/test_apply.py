@@ -196,7 +196,6 @@ def unwrapped(batch: pa.RecordBatch, name: str, as_lists: bool) -> list[Any]:
     return values if is_list or not as_lists else [None if value is None else [value] for value in values]
 
 
-@pytest.mark.slow
 def test_values_are_those_of_tensorflow_transforms_layer(graph_dir) -> None:
     """With the padding of its own: 1,000 rows are no multiple of 64, and 1,024 are."""
     output = tft.TFTransformOutput(graph_dir)

@@ -1,7 +1,7 @@
 """A fit gives what docs/tfx.md promises of each operation, for any order of the rows and any batches.
 
-The rows are fitted by `AnalyzeAndTransformDataset` as one batch, and by `FitTransform` as one batch too, and in many of
-them and another order. The table of the page is the one that is held here.
+The rows are fitted by `AnalyzeAndTransformDataset` as one batch, and by `FitTransform` in many of them and another
+order; in `make soaks` as one batch too. The table of the page is the one that is held here.
 """
 
 import math
@@ -104,8 +104,13 @@ def theirs() -> dict[str, np.ndarray]:
     return tft_rows(preprocessing_fn, text_format.Parse(SCHEMA, schema_pb2.Schema()), rows())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [ROWS, 97], ids=["one_batch", "many_batches_in_another_order"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(ROWS, id="one_batch", marks=pytest.mark.soak),
+        pytest.param(97, id="many_batches_in_another_order", marks=pytest.mark.slow),
+    ],
+)
 def test_each_operation_keeps_its_promise(tmp_path, theirs, size) -> None:
     schema, batch = text_format.Parse(SCHEMA, schema_pb2.Schema()), rows()
     order = np.arange(ROWS) if size == ROWS else np.random.default_rng(1).permutation(ROWS)

@@ -45,11 +45,11 @@ def write_saved_model(features: str, target: str) -> None:
       ConfigError: when the features cannot be read.
       MissingExtraError: without the extra `tft`.
     """
+    program = read_fitted(features, read_left_out(features))
     t = import_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a user cannot act on its warnings
     from tensorflow_transform import impl_helper
 
-    program = read_fitted(features, read_left_out(features))
     with temporary_folder() as folder:
         assets, traced = (os.path.join(folder, name) for name in ("assets", "traced"))
         os.mkdir(assets)

@@ -74,7 +74,6 @@ def counts(notes: tuple[Note, ...]) -> list[tuple[str, str, int]]:
     return [(note.code, note.subject, note.count) for note in notes]
 
 
-@pytest.mark.slow
 def test_integers_that_a_function_narrows_before_a_statistic_are_told(notes) -> None:
     assert counts(notes[0]) == [(NARROWED, "ids", 3), (NARROWED, "seconds", 3), (UNHELD, "text", 3)]
 

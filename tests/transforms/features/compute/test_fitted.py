@@ -47,6 +47,10 @@ features:
   pair: {inputs: [pair, pair], ops: [add]}
   one: {input: n, default: 0, ops: [{floormod: 3}, {one_hot: 3}]}
   part: {input: text, ops: [{regex_extract: "[a-z]+"}]}
+
+  filled: {input: empty, ops: [impute_mean]}
+  filled_with_most: {input: empty, ops: [impute_most_frequent]}
+  hour: {input: day, ops: [{time_part: hour}]}
 """
 
 # Beyond what float32, and sums in int64, can hold.
@@ -65,6 +69,8 @@ BATCH = pa.record_batch(
         "words": WORDS,
         "day": DAY,
         "pair": PAIR,
+        # No row of the fit has a value, and without one no row could be computed.
+        "empty": pa.array([3] * 11),
     }
 )
 
@@ -72,7 +78,8 @@ BATCH = pa.record_batch(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("fitted") / "g"
-    fit_all({place: parse_features(ENTRIES)}, [BATCH.slice(0, 4), BATCH.slice(4)], SCHEMA)
+    fitted = BATCH.set_column(BATCH.schema.names.index("empty"), "empty", pa.nulls(BATCH.num_rows, pa.int64()))
+    fit_all({place: parse_features(ENTRIES)}, [fitted.slice(0, 4), fitted.slice(4)], SCHEMA)
     return place
 
 
@@ -157,13 +164,11 @@ def test_no_value_depends_on_the_batch(folder: Path, got) -> None:
         assert {name: [value for part in parts for value in part[name]] for name in got} == got
 
 
-def test_rows_that_cannot_be_computed_are_rejected_with_the_reason(tmp_path) -> None:
-    fill = "filled: {input: empty, ops: [impute_mean]}, frequent: {input: empty, ops: [impute_most_frequent]}"
-    entries = f"features: {{{fill}, hour: {{input: day, ops: [{{time_part: hour}}]}}}}"
-    fitted = pa.record_batch({"empty": pa.array([None, None], pa.int64()), "day": ["2026-01-31", None]})
-    fit_all({tmp_path / "g": parse_features(entries)}, [fitted], SCHEMA)
+def test_rows_that_cannot_be_computed_are_rejected_with_the_reason(folder: Path) -> None:
     rows = pa.record_batch({"empty": pa.array([None, 3, 4]), "day": ["2026-02-28", "2026-02-28T07:00", "2026-02-29"]})
-    features, reasons = apply_graph(load_graph(str(tmp_path / "g")), rows)
-    assert features.to_pydict() == {"filled": [3], "frequent": [3], "hour": [7]}
+    features, reasons = apply_graph(load_graph(str(folder)), rows)
+    computed = features.select(["filled", "filled_with_most", "hour"])
+    assert computed.to_pydict() == {"filled": [3], "filled_with_most": [3], "hour": [7]}
+    assert reasons.keys() == {0, 2}
     assert "no row of the fit has a value to fill in" in reasons[0].detail
     assert "a text is no time in ISO 8601" in reasons[2].detail

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from fitted import exporting_here
 from helpers import local_pipeline
 from hostile_rows import hostile_batch, hostile_rows
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -281,34 +282,43 @@ def _tensor(name: str, column: pa.Array) -> Any:
     return tf.RaggedTensor.from_row_lengths(tf.constant(flat, kind), lengths).to_sparse()
 
 
-def test_rows_that_cannot_be_computed_fail_in_the_graph_too(tmp_path: Path) -> None:
-    _fit("features: {near: {ops: [impute_mean]}, moment: {ops: [{time_part: hour}]}}", tmp_path)
-    state = json.loads((tmp_path / "features.json").read_text())
-    fitted = next(feature for feature in state["features"] if feature["name"] == "near")["ops"][0]["fitted"]
-    fitted["count"] = 0
-    (tmp_path / "features.json").write_text(json.dumps(state))
-    export_saved_model(str(tmp_path))
+APART = """
+features:
+  near: {ops: [impute_mean]}
+  moment: {ops: [{time_part: hour}]}
+  text: {ops: [{compute_and_apply_vocabulary: {vocab_filename: names}}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Features that cannot compute each row, and a folder of its own that they were exported to."""
+    fitted, graph = (tmp_path_factory.mktemp("apart") / name for name in ("fitted", "graph"))
+    _fit(APART, fitted)
+    state = json.loads((fitted / "features.json").read_text())
+    near = next(feature for feature in state["features"] if feature["name"] == "near")
+    near["ops"][0]["fitted"]["count"] = 0
+    (fitted / "features.json").write_text(json.dumps(state))
+    with exporting_here():
+        export_saved_model(str(fitted), str(graph))
+    return fitted, graph
+
+
+def test_rows_that_cannot_be_computed_fail_in_the_graph_too(apart: tuple[Path, Path]) -> None:
     batch = pa.record_batch({"near": pa.array([1, None], pa.float32()), "moment": pa.array([b"soon", b"2026-01-01"])})
-    graph = SavedGraph(str(tmp_path), transformed_schema(str(tmp_path)))
-    _, reasons = apply_graph(graph, batch)
+    _, reasons = apply_graph(load_graph(str(apart[1])), batch)
     (soon, none) = (reasons[row].detail for row in (0, 1))
     assert "is no time in ISO 8601" in soon
     assert "no row of the fit has a value to fill in" in none
 
 
-def test_a_folder_of_its_own_is_a_graph(tmp_path: Path) -> None:
-    _fit("features: {text: {ops: [{compute_and_apply_vocabulary: {vocab_filename: names}}]}}", tmp_path / "fitted")
-    export_saved_model(str(tmp_path / "fitted"), str(tmp_path / "graph"))
-    assert sorted(path.name for path in (tmp_path / "graph").iterdir()) == [
-        "metadata",
-        "transform_fn",
-        "transformed_metadata",
-    ]
-    ours, exported = (
-        apply_graph(load_graph(str(tmp_path / name)), _batch())[0].column("text") for name in ("fitted", "graph")
-    )
+def test_a_folder_of_its_own_is_a_graph(apart: tuple[Path, Path]) -> None:
+    assert sorted(path.name for path in apart[1].iterdir()) == ["metadata", "transform_fn", "transformed_metadata"]
+    (ours, left), (exported, left_too) = (apply_graph(load_graph(str(folder)), _batch()) for folder in apart)
     assert ours == exported
-    assert tft.TFTransformOutput(str(tmp_path / "graph")).vocabulary_by_name("names")
+    assert ours.num_rows > 1000
+    assert left.keys() == left_too.keys()
+    assert tft.TFTransformOutput(str(apart[1])).vocabulary_by_name("names")
 
 
 def test_what_is_no_file_of_fitted_features_is_named(tmp_path: Path) -> None:
