@@ -25,6 +25,15 @@ _SHOWN_TOPICS = 10
 # A commit is for monitoring, and for streams that begin with start=committed: the next one is seconds away.
 _COMMIT_SECONDS = 10.0
 
+# What goes away by itself: no answer yet, and what Kafka's protocol calls retriable, as while a leader is chosen. The
+# client's own `retriable()` knows only that of transactions.
+_PASSING = {
+    *("_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_WAIT_COORD", "REQUEST_TIMED_OUT", "NETWORK_EXCEPTION"),
+    *("LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"),
+    *("COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "UNSTABLE_OFFSET_COMMIT"),
+    *("BROKER_NOT_AVAILABLE", "REPLICA_NOT_AVAILABLE", "OFFSET_NOT_AVAILABLE", "KAFKA_STORAGE_ERROR"),
+}
+
 # Times that stand for offsets, in Kafka's ListOffsets request.
 _AT_END, _AT_BEGINNING = -1, -2
 
@@ -186,8 +195,12 @@ class Client:
         return error is None or error.code() != self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART
 
     def _metadata(self, topic: str) -> Any:
-        asked = self._ask(lambda seconds: self._consumer.list_topics(topic, timeout=seconds), f"topic {topic}")
-        return asked.topics[topic]
+        def question(seconds: float) -> Any:
+            found = self._consumer.list_topics(topic, timeout=seconds).topics[topic]
+            self._raise_passing([found])
+            return found
+
+        return self._ask(question, f"topic {topic}")
 
     def partitions(self, topic: str) -> list[Partition]:
         """Returns the partitions of a topic.
@@ -211,8 +224,7 @@ class Client:
           InputError: when a partition has no leader or may not be read.
         """
         asked = [self._kafka.TopicPartition(*partition, millis) for partition in partitions]
-        found = self._ask(lambda seconds: self._consumer.offsets_for_times(asked, timeout=seconds), "the offsets")
-        return self._checked(found)
+        return self._offsets(lambda seconds: self._consumer.offsets_for_times(asked, timeout=seconds), "the offsets")
 
     def offsets_at(
         self, partitions: Sequence[Partition], millis: Millis, ends: Mapping[Partition, int]
@@ -229,7 +241,7 @@ class Client:
         """
         asked = [self._kafka.TopicPartition(*partition) for partition in partitions]
         what = f"the commits of group {self._source.group}"
-        return self._checked(self._ask(lambda seconds: self._consumer.committed(asked, timeout=seconds), what))
+        return self._offsets(lambda seconds: self._consumer.committed(asked, timeout=seconds), what)
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commits offsets to the group.
@@ -240,12 +252,23 @@ class Client:
         asked = [self._kafka.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
         self._ask(lambda _: self._consumer.commit(offsets=asked, asynchronous=False), "a commit")
 
-    def _checked(self, found: Sequence[Any]) -> dict[Partition, int]:
+    def _offsets(self, question: Callable[[float], Sequence[Any]], what: str) -> dict[Partition, int]:
+        def answer(seconds: float) -> Sequence[Any]:
+            found = question(seconds)
+            self._raise_passing(found)
+            return found
+
+        found = self._ask(answer, what)
         for item in found:
             if item.error is not None:
                 uri = self._source.uri(item.topic, item.partition)
                 raise InputError(f"{uri}: the partition cannot be read: {item.error.str()}")
         return {(item.topic, item.partition): item.offset for item in found}
+
+    def _raise_passing(self, items: Sequence[Any]) -> None:
+        for item in items:
+            if item.error is not None and item.error.name() in _PASSING:
+                raise self._kafka.KafkaException(item.error)
 
     def _ask(self, question: Callable[[float], Answer], what: str) -> Answer:
         while True:
@@ -260,14 +283,13 @@ class Client:
         self._consumer.poll(0.1)
         if self._troubles.denied:
             raise refusal(self._source.address, self._troubles.denied)
-        if not error.retriable() and error.name() not in (
-            "_TIMED_OUT",
-            "_TRANSPORT",
-            "_ALL_BROKERS_DOWN",
-            "_WAIT_COORD",
-        ):
+        if not error.retriable() and error.name() not in _PASSING:
             raise InputError(f"{self._source.address}: asking for {what} failed: {error.str()}")
         if time.monotonic() > self._deadline:
+            if error.code() > 0:  # a broker's answer
+                raise InputError(
+                    f"{self._source.address}: asking for {what} has failed for {self._timeout:g} s: {error.str()}"
+                )
             raise InputError(
                 f"{self._source.address}: no broker has answered within {self._timeout:g} s when asked for {what} "
                 f"({self._troubles.last or error.str()}); check the address, and that the brokers run"

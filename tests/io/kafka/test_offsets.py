@@ -1,12 +1,15 @@
 """Offsets at submission, and the errors of a broken set-up."""
 
 import time
+import types
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from mock_kafka import json_messages, mock_kafka
 
 from penstock.io.errors import ConfigError, InputError
+from penstock.io.kafka import offsets
+from penstock.io.kafka.client import make_consumer
 from penstock.io.kafka.offsets import OffsetRange, _nearest, resolve_offsets
 from penstock.io.kafka.source import KafkaSource
 
@@ -127,3 +130,41 @@ def test_tls_to_a_broker_without_it(kafka, monkeypatch):
     monkeypatch.setenv("PENSTOCK_KAFKA_SECURITY_PROTOCOL", "SSL")
     with pytest.raises(InputError, match=r"no broker has answered within 1 s .*PLAINTEXT broker listener"):
         resolve(kafka.uri("t"), timeout=1)
+
+
+class _Answers:
+    """A consumer whose first requests for offsets fail, whole or for one of their partitions."""
+
+    def __init__(self, consumer, failures):
+        self._consumer, self._failures = consumer, list(failures)
+
+    def offsets_for_times(self, asked, timeout):
+        found = self._consumer.offsets_for_times(asked, timeout=timeout)
+        if not self._failures:
+            return found
+        error, is_whole = self._failures.pop(0)
+        if is_whole:
+            raise KafkaException(error)
+        return [types.SimpleNamespace(topic="t", partition=0, offset=-1001, error=error), *found[1:]]
+
+    def __getattr__(self, name):
+        return getattr(self._consumer, name)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_partition_whose_leader_is_being_chosen_is_asked_again(kafka, monkeypatch, is_whole):
+    failing = [(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION), is_whole)] * 2
+    failing.append((KafkaError(KafkaError.LEADER_NOT_AVAILABLE), is_whole))
+    monkeypatch.setattr(offsets, "make_consumer", lambda *given: _Answers(make_consumer(*given), failing))
+    assert [span.start for span in resolve(kafka.uri("t", start="latest"))] == [3, 3, 2, 2]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_partition_that_has_no_leader_for_long_or_may_not_be_read(kafka, monkeypatch, is_whole):
+    failing = [(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION), is_whole)] * 1000
+    monkeypatch.setattr(offsets, "make_consumer", lambda *given: _Answers(make_consumer(*given), failing))
+    with pytest.raises(InputError, match=r": asking for the offsets has failed for 1 s: Broker: Not leader"):
+        resolve(kafka.uri("t"), timeout=1)
+    failing[:] = [(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), is_whole)]
+    with pytest.raises(InputError, match=r"(asking for the offsets failed|/t/0: the partition cannot be read): .*auth"):
+        resolve(kafka.uri("t"))
