@@ -52,11 +52,19 @@ def windows(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("checks", ["check_batches.py", "check_ddp.py", "check_follow.py"])
-def test_pytorch(checks, datasets, windows, pytorch):
+@pytest.mark.parametrize(
+    ("checks", "variables"),
+    [
+        ("check_batches.py", {}),
+        pytest.param("check_batches.py", {"PENSTOCK_TEST_AT_LENGTH": "1"}, marks=pytest.mark.soak),
+        ("check_ddp.py", {}),
+        ("check_follow.py", {}),
+    ],
+)
+def test_pytorch(checks, variables, datasets, windows, pytorch):
     paths = [str(pytorch), str(ROOT / "src"), str(ROOT / "tests")]
     folders = {"PENSTOCK_TEST_DATASETS": str(datasets), "PENSTOCK_TEST_WINDOWS": str(windows)}
-    variables = {"PYTHONPATH": os.pathsep.join(paths), **folders}
+    variables = {"PYTHONPATH": os.pathsep.join(paths), **folders, **variables}
     # A loader forks, so that nothing of Beam and its threads may be in that process. Where it hangs is told.
     options = ["--noconftest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120"]
     command = [sys.executable, "-m", "pytest", "-v", "-x", *options, CHECKS / checks]
