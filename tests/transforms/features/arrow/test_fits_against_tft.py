@@ -70,6 +70,10 @@ CASES: dict[str, tuple[str, float]] = {
     "share_seconds": ("{input: seconds, ops: [scale_to_0_1]}", 0),
     "share_same": ("{input: same, ops: [scale_to_0_1]}", 1e-7),
     "share_key": ("{inputs: [sure, key], ops: [scale_to_0_1_per_key]}", 0),
+    "range_key": (
+        "{inputs: [sure, key], ops: [{scale_by_min_max_per_key: {output_min: -1, output_max: 3}}]}",
+        0,
+    ),
     "bucket_int": ("{input: n, ops: [{bucketize: 7}]}", 0),
     "bucket_float": ("{input: x, ops: [{bucketize: 10}]}", 0.02),
     "bucket_seconds": ("{input: seconds, ops: [{bucketize: 10}]}", 0.02),
