@@ -10,7 +10,7 @@ import sys
 import sysconfig
 
 import pytest
-from builds import QUICK_BUILD, ROOT
+from builds import ROOT
 from builds import run as run_program
 
 from penstock.io.dataset.manifest import read_manifest
@@ -60,7 +60,10 @@ def written(output):
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory) -> pathlib.Path:
-    """A Python that has the sdist, what is installed here beside this checkout, and nothing of the checkout."""
+    """A Python that has the sdist, what is installed here beside this checkout, and nothing of the checkout.
+
+    Nor has it the kernel, as where there is no compiler.
+    """
     folder = tmp_path_factory.mktemp("bare")
     run_program(sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={folder}", ROOT)
     run_program(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
@@ -70,9 +73,11 @@ def bare_python(tmp_path_factory) -> pathlib.Path:
     pathlib.Path(own, "others.pth").write_text(here)
     alone = ["--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"]
     sdists, pip = folder.glob("*.tar.gz"), [sys.executable, "-m", "pip", "--python", python]
-    run_program(*pip, "install", *alone, *sdists, cwd=folder, **QUICK_BUILD)
-    where = "from penstock.io.kernel import native; print(native.__file__)"
-    assert run_program(python, "-c", where, cwd=folder).stdout.startswith(own)
+    run_program(*pip, "install", *alone, *sdists, cwd=folder, CC="no-such-compiler")
+    where = "from penstock.io.kernel import native; print(native.__file__, native.ENABLED)"
+    path, is_enabled = run_program(python, "-c", where, cwd=folder).stdout.split()
+    assert path.startswith(own)
+    assert is_enabled == "False"
     return python
 
 

@@ -252,7 +252,6 @@ def test_more_shards_than_rows_are_told(tmp_path, capsys, shards, told):
     assert ("train: 5 shards of 3 rows: pass a smaller --num_shards, or none" in out) == told
 
 
-@pytest.mark.each_runner
 def test_rows_with_one_split_key_stay_together(tmp_path):
     rows = [{"user": f"u{row % 701}", "day": row % 3, "n": row} for row in range(3000)]
     path = write_csv(tmp_path / "in.csv", rows, list(rows[0]))
@@ -381,7 +380,6 @@ def test_event_times_stand_in_the_manifest_and_bad_ones_are_rejected(tmp_path):
     assert [letter["reason"] for letter in dead_letters(out)] == ["event_time.invalid", "event_time.missing"]
 
 
-@pytest.mark.each_runner
 def test_an_inferred_schema_can_be_used_again_for_the_same_shards(tmp_path):
     path = write_csv(tmp_path / "in.csv", make_rows(200), list(TYPES))
     assert run_prepare("--input", path, "--output", tmp_path / "one") == 0

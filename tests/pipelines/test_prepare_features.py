@@ -21,8 +21,6 @@ from penstock.transforms.verify import verify_dataset
 from pipelines import fit, prepare
 from pipelines._report.result import DATA_FAILED, DONE
 
-pytestmark = pytest.mark.each_runner
-
 FEATURES = """
 features:
   id: {}
@@ -88,6 +86,7 @@ def tft_values(graph, rows):
     return found
 
 
+@pytest.mark.each_runner
 def test_transformed_values_are_those_of_tft(prepared):
     written = by_id([*examples(prepared / "out"), *examples(prepared / "out", "eval")])
     assert written.keys() == {row["id"] for row in ROWS}
@@ -123,6 +122,7 @@ def test_the_dataset_with_its_graph_is_whole(prepared):
     }
 
 
+@pytest.mark.each_runner
 def test_the_graph_of_one_run_gives_another_the_same_shards(prepared, tmp_path):
     graph = ("--transform", prepared / "out/transform")
     assert run_prepare(*flags(prepared), *graph, "--output", tmp_path / "one") == DONE
@@ -161,6 +161,7 @@ def test_a_function_of_a_module_is_fitted_as_well(prepared, tmp_path, monkeypatc
         assert row["scaled"][0] == pytest.approx((row["id"][0] - lowest) / (highest - lowest), rel=1e-6)
 
 
+@pytest.mark.each_runner
 def test_rows_that_a_graph_fails_on_are_dead_letters(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("n,text\n" + "".join(f"{row},{'x' if row % 40 == 7 else row}\n" for row in range(200)))
@@ -178,6 +179,7 @@ def test_rows_that_a_graph_fails_on_are_dead_letters(tmp_path):
     assert {row["n"][0]: row["text"][0] for row in examples(out)} == {n: n for n in range(200) if n % 40 != 7}
 
 
+@pytest.mark.each_runner
 def test_a_train_split_without_a_good_row_says_why_they_are_rejected(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("k,n\n1,x\n2,y\n")

@@ -53,10 +53,10 @@ def test_results_and_errors_of_queries():
 
 
 def test_a_query_beyond_its_time_is_left_and_the_next_one_has_an_engine(limits):
-    started = time.monotonic()
+    started = time.process_time()  # of all threads: the query takes several seconds of it
     with pytest.raises(QueryLimitError, match=r"^took more than 0\.3 s$"):
         run_query([SLOW], texts(30))
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert run_query(["name <> ''"], texts(1))[0].tolist() == [True]
 
 
