@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import forked
 import pytest
@@ -43,7 +44,9 @@ def flags(folder, *more):
 def test_graph_is_the_one_that_prepare_would_fit(folder, capsys):
     tft = pytest.importorskip("tensorflow_transform")
     common = (f"--schema={folder}/schema.pbtxt", "--split=train=0.8,eval=0.2")
-    assert fit_job(*flags(folder, *common)) == (DONE, "")
+    code, told = fit_job(*flags(folder, *common))
+    assert code == DONE
+    assert not re.search("warning|error|Traceback", told, re.IGNORECASE)  # a slow machine's progress may stand there
     assert "they are in" in capsys.readouterr().out
     graph = tft.TFTransformOutput(f"{folder}/graph")
     assert set(graph.transformed_feature_spec()) == {"x", "word", "id"}
