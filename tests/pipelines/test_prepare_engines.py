@@ -1,8 +1,9 @@
 """Features that Arrow fits and applies: no TensorFlow, the same rows in every way, rejects, and what is said of it."""
 
 import json
+import subprocess
+import sys
 
-import forked
 import pytest
 from helpers import dead_letters, examples, job, manifest_of, run_prepare, window_examples, write_csv, write_schema_file
 
@@ -70,7 +71,8 @@ sys.exit(prepare.run(sys.argv[1:]))
 
 
 def test_no_tensorflow_is_needed_to_fit_and_apply(folder):
-    done = forked.run(["-c", _WITHOUT, *flags(folder)])
+    command = [sys.executable, "-c", _WITHOUT, *map(str, flags(folder))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == DONE, done.stderr
     assert f"{folder}/out/transform/" in done.stdout
     assert "the fitted features (arrow)" in done.stdout
