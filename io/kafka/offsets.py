@@ -195,12 +195,11 @@ class Client:
         return error is None or error.code() != self._kafka.KafkaError.UNKNOWN_TOPIC_OR_PART
 
     def _metadata(self, topic: str) -> Any:
-        def question(seconds: float) -> Any:
-            found = self._consumer.list_topics(topic, timeout=seconds).topics[topic]
-            self._raise_passing([found])
-            return found
-
-        return self._ask(question, f"topic {topic}")
+        return self._ask(
+            lambda seconds: self._consumer.list_topics(topic, timeout=seconds).topics[topic],
+            f"topic {topic}",
+            lambda found: [found],
+        )
 
     def partitions(self, topic: str) -> list[Partition]:
         """Returns the partitions of a topic.
@@ -250,31 +249,30 @@ class Client:
           InputError: when the brokers refuse, or none answers.
         """
         asked = [self._kafka.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
-        self._ask(lambda _: self._consumer.commit(offsets=asked, asynchronous=False), "a commit")
+        fault = "its offset cannot be committed"
+        self._offsets(lambda _: self._consumer.commit(offsets=asked, asynchronous=False), "a commit", fault)
 
-    def _offsets(self, question: Callable[[float], Sequence[Any]], what: str) -> dict[Partition, int]:
-        def answer(seconds: float) -> Sequence[Any]:
-            found = question(seconds)
-            self._raise_passing(found)
-            return found
-
-        found = self._ask(answer, what)
+    def _offsets(
+        self, question: Callable[[float], Sequence[Any]], what: str, fault: str = "the partition cannot be read"
+    ) -> dict[Partition, int]:
+        found = self._ask(question, what, lambda found: found)
         for item in found:
             if item.error is not None:
-                uri = self._source.uri(item.topic, item.partition)
-                raise InputError(f"{uri}: the partition cannot be read: {item.error.str()}")
+                raise InputError(f"{self._source.uri(item.topic, item.partition)}: {fault}: {item.error.str()}")
         return {(item.topic, item.partition): item.offset for item in found}
 
-    def _raise_passing(self, items: Sequence[Any]) -> None:
-        for item in items:
-            if item.error is not None and item.error.name() in _PASSING:
-                raise self._kafka.KafkaException(item.error)
-
-    def _ask(self, question: Callable[[float], Answer], what: str) -> Answer:
+    def _ask(
+        self, question: Callable[[float], Answer], what: str, parts: Callable[[Answer], Sequence[Any]] = lambda _: ()
+    ) -> Answer:
+        """Asks until there is an answer of which no part has an error that passes; other errors of parts stay there."""
         while True:
             left = self._deadline - time.monotonic()
             try:
-                return question(max(0.1, min(left, _REQUEST_SECONDS)))
+                answer = question(max(0.1, min(left, _REQUEST_SECONDS)))
+                for part in parts(answer):
+                    if part.error is not None and part.error.name() in _PASSING:
+                        raise self._kafka.KafkaException(part.error)
+                return answer
             except self._kafka.KafkaException as error:
                 self._give_up(error.args[0], what)
 

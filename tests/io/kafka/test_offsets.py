@@ -168,3 +168,16 @@ def test_a_partition_that_has_no_leader_for_long_or_may_not_be_read(kafka, monke
     failing[:] = [(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), is_whole)]
     with pytest.raises(InputError, match=r"(asking for the offsets failed|/t/0: the partition cannot be read): .*auth"):
         resolve(kafka.uri("t"))
+
+
+def test_a_commit_that_is_refused_for_a_partition_is_an_error(kafka, monkeypatch):
+    class Refusing(_Answers):
+        def commit(self, offsets, asynchronous):
+            error = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+            return [types.SimpleNamespace(topic="t", partition=1, offset=2, error=error)]
+
+    monkeypatch.setattr(offsets, "make_consumer", lambda *given: Refusing(make_consumer(*given), []))
+    client = offsets.Client(KafkaSource.parse(kafka.uri("t", group="refused")), 10)
+    with pytest.raises(InputError, match=r"/t/1: its offset cannot be committed: .*[Aa]uthorization"):
+        client.commit({("t", 1): 2})
+    client.close()
