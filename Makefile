@@ -83,7 +83,6 @@ build: install ## wheel and sdist, in dist/
 
 docs: install ## the documentation as a site, in build/site; a warning, such as a broken link, is an error
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . $(SITE)
-	@touch $(SITE)/complete
 
 demo: install ## 336,776 flights from CSV to a verified dataset, in demo-output/
 	$(BIN)/python examples/flights/fetch.py --output $(DEMO)/flights.csv --rows $(DEMO_ROWS)
