@@ -34,3 +34,7 @@ def dealt(
 def _on(store: str, more: tuple[Any, ...], is_here: bool, id: str | None = None) -> Any:
     integration = () if store == "s3" else pytest.mark.integration
     return pytest.param(store, *more, id=id or store, marks=integration if is_here else pytest.mark.soak)
+
+
+# For a test that runs on each; only moto's S3 is so small that it runs in `make test`.
+ALL_STORES = [_on(store, (), True) for store in STORES]

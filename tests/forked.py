@@ -46,19 +46,22 @@ class Program(subprocess.Popen):  # type: ignore[type-arg]
     if _FORKS:
 
         def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *others):  # type: ignore[no-untyped-def]
-            _, _, _, *pipes = others
-            streams, starts_session = (pipes[0], pipes[3], pipes[5]), pipes[11]
+            _, _, shell, *pipes = others[:9]
+            _, gid, gids, uid, umask, start_new_session, process_group = others[9:]
+            if preexec_fn or pass_fds or shell or (gid, gids, uid, umask, process_group) != (None, None, None, -1, -1):
+                raise NotImplementedError("a fork does not know these options: use subprocess")
+            streams = (pipes[0], pipes[3], pipes[5])
             try:
                 self._ended, child = socket.socketpair()
                 with child:
                     given = [number if number >= 0 else default for default, number in enumerate(streams)]
                     environment = dict(os.environ if env is None else env)
-                    asked = (args[1:], environment, cwd or os.getcwd(), starts_session)
+                    asked = (args[1:], environment, cwd or os.getcwd(), start_new_session)
                     _send(_server(), pickle.dumps(asked), [child.fileno(), *given])
                 (self.pid,) = _SIZE.unpack(_received(self._ended, _SIZE.size))
                 self._child_created = True
             finally:
-                self._close_pipe_fds(*pipes[:6])
+                self._close_pipe_fds(*pipes)
 
         def _internal_poll(self, *_: object, **__: object) -> int | None:
             if self.returncode is None:

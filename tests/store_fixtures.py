@@ -1,9 +1,7 @@
 """Object stores for tests: moto for all, Azurite and fake-gcs-server for those that run as `integration`."""
 
 import pytest
-from dealt import STORES
-
-ALL_STORES = ["s3", *(pytest.param(store, marks=pytest.mark.integration) for store in STORES[1:])]
+from dealt import ALL_STORES
 
 
 @pytest.fixture(params=ALL_STORES)

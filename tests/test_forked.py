@@ -64,3 +64,16 @@ def test_one_that_nobody_waits_for_any_more_is_gone():
     assert process.wait(60) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+
+
+def test_a_program_may_have_a_session_of_its_own():
+    code = "import os; print(os.getsid(0) == os.getpid())"
+    assert forked.run(["-c", code], start_new_session=True, check=True).stdout == "True\n"
+    assert forked.run(["-c", code], check=True).stdout == "False\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process of its own, which knows them")
+@pytest.mark.parametrize("options", [{"umask": 0}, {"pass_fds": (0,)}, {"process_group": 0}])
+def test_options_that_a_fork_does_not_know_are_refused(options):
+    with pytest.raises(NotImplementedError, match="use subprocess"):
+        forked.Program(["-c", "pass"], **options)

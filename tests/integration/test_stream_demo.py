@@ -46,7 +46,9 @@ def test_each_payment_is_accounted_for(demo, tmp_path):
     on_time, _, rejected = parts  # a machine that is busy reads all before a window closes: then none is late
     assert min(on_time, rejected) > 0
     assert ": good: " in printed
-    manifests = read_window_manifests(str(tmp_path / "demo" / "dataset"))
+    manifests = list(read_window_manifests(str(tmp_path / "demo" / "dataset")))
+    counts = [(manifest.rows_on_time, manifest.rows_late, manifest.rows_rejected) for manifest in manifests]
+    assert list(map(sum, zip(*counts, strict=True))) == parts
     assert sum(manifest.rows_in for manifest in manifests) == 4_000
     assert all(manifest.final for manifest in manifests)
 
