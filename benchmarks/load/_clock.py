@@ -18,7 +18,9 @@ def main(read: Callable[..., Iterator[int]]) -> None:
 
     The first pass is not timed by itself, but up to its first batch: from the end of the imports, which are timed from
     the start of the process. What counts of the others is the least processor time of the process, all threads, and by
-    how much its memory is more after the last of them than after the first.
+    how much its memory is more after the last of them than after the first. There are some rounds of them at least, and
+    as many as fit into some seconds, the same for who needs 20 ms for a pass and who needs a second: a machine whose
+    speed changes has its good times for both.
     """
     imported = time.time()
     parser = argparse.ArgumentParser()
@@ -26,14 +28,16 @@ def main(read: Callable[..., Iterator[int]]) -> None:
     parser.add_argument("options", nargs="*", help="for the reader")
     parser.add_argument("--started", type=float, required=True, help="time.time() when the process was started")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     arguments = parser.parse_args()
     batches = read(arguments.folder, *arguments.options)
     rows = next(batches)
     first = time.time() - imported
     rows += sum(batches)
     processor, wall = float("inf"), float("inf")
-    memory = []
-    for _ in range(arguments.rounds):
+    memory: list[int] = []
+    end = time.perf_counter() + arguments.seconds
+    while len(memory) < arguments.rounds or time.perf_counter() < end:
         starts = time.process_time(), time.perf_counter()
         again = sum(read(arguments.folder, *arguments.options))
         processor = min(processor, time.process_time() - starts[0])

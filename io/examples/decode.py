@@ -6,7 +6,7 @@ The kernel extracts the values of the records by key and kind. This module turns
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -105,8 +105,7 @@ def example_kinds(frames: Frames, is_sequence: bool = False) -> dict[str, dict[K
     return {name: {kind: int(found.rows[0]) for kind, found in by_kind.items()} for name, by_kind in values.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class _ValuesOfKind:
+class _ValuesOfKind(NamedTuple):
     """The values of one key that are of one kind.
 
     Unlike a `ListColumn` it covers only the rows that have such values: the kind may differ from row to row.
@@ -149,8 +148,7 @@ class _Steps:
         return _ValuesOfKind(self.rows[chosen], offsets, array_of(lengths), bool((counts[chosen] == 1).all()))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Content:
+class _Content(NamedTuple):
     """The content of some records.
 
     Attributes:
@@ -168,7 +166,7 @@ class _Content:
 
 def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | None, strict: bool) -> DecodedExamples:
     rejects = {row: [Reason("tfrecord.parse", fault)] for row, fault in content.faults.items()}
-    derived = _derived_from_steps(content, features, rejects)
+    derived = _derived_from_steps(content, features, rejects) if content.steps else {}
     values = content.values
     if features is None:
         names = sorted({*values, *derived})
@@ -178,11 +176,10 @@ def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | Non
     else:
         if strict:
             _reject_unknown(content.unknown, rejects)
-        by_kind = [_of_feature(values.get(feature.name, {}), feature, strict, rejects) for feature in features]
-        columns = {
-            feature.name: _column([*found.values(), *derived.get(feature.name, ())], feature, num_rows)
-            for feature, found in zip(features, by_kind, strict=True)
-        }
+        columns = {}
+        for feature in features:
+            found = _of_feature(values.get(feature.name, {}), feature, strict, rejects)
+            columns[feature.name] = _column([*found, *derived.get(feature.name, ())], feature, num_rows)
     return DecodedExamples(_record_batch(columns, num_rows), rejects)
 
 
@@ -248,28 +245,24 @@ def _read(
     found, unknown, faults, steps = kernel.read(
         frames.data, frames.starts, frames.lengths, names, is_sequence, has_crcs, block
     )
-    texts = [text for by_kind in found.values() for *_, text, _ in by_kind.values()]
-    if block is not None and any(isinstance(text, memoryview) and text.obj is block.obj for text in texts):
-        frames.keep()
+    values: dict[str, _ByKind] = {}
+    for name, by_kind in found.items():
+        values[name] = {}
+        for number, (rows, offsets, numbers, text, one_each) in by_kind.items():
+            kind, bounds = _KINDS[number], np.frombuffer(offsets, np.int32)
+            buffers = [None, pa.py_buffer(numbers)]
+            if kind is Kind.BYTES:
+                buffers.append(pa.py_buffer(text))
+                if block is not None and isinstance(text, memoryview) and text.obj is block.obj:
+                    frames.keep()
+            array = pa.Array.from_buffers(_TYPES[kind], int(bounds[-1]), buffers, null_count=0)
+            values[name][kind] = _ValuesOfKind(np.frombuffer(rows, np.int32), bounds, array, one_each)
     return _Content(
-        {
-            name: {_KINDS[kind]: _wrap(_KINDS[kind], *taken) for kind, taken in by_kind.items()}
-            for name, by_kind in found.items()
-        },
+        values,
         {name: np.frombuffer(rows, np.int32) for name, rows in unknown.items()},
         faults,
         {name: _Steps(*(np.frombuffer(taken, np.int32) for taken in found)) for name, found in steps.items()},
     )
-
-
-def _wrap(
-    kind: Kind, rows: memoryview, offsets: memoryview, values: memoryview, data: memoryview, one_each: bool
-) -> _ValuesOfKind:
-    """Wraps the kernel's memory in numpy and Arrow arrays, without copying."""
-    bounds = np.frombuffer(offsets, np.int32)
-    buffers = [None, pa.py_buffer(values), *([pa.py_buffer(data)] if kind is Kind.BYTES else [])]
-    array = pa.Array.from_buffers(_TYPES[kind], int(bounds[-1]), buffers, null_count=0)
-    return _ValuesOfKind(np.frombuffer(rows, np.int32), bounds, array, one_each)
 
 
 def _reject_unknown(unknown: Mapping[str, np.ndarray], rejects: dict[int, list[Reason]]) -> None:
@@ -278,14 +271,19 @@ def _reject_unknown(unknown: Mapping[str, np.ndarray], rejects: dict[int, list[R
             rejects.setdefault(row, []).append(Reason("schema.unknown", f"the schema has no feature {name!r}"))
 
 
-def _of_feature(by_kind: _ByKind, feature: Feature, strict: bool, rejects: dict[int, list[Reason]]) -> _ByKind:
+def _of_feature(
+    by_kind: _ByKind, feature: Feature, strict: bool, rejects: dict[int, list[Reason]]
+) -> list[_ValuesOfKind]:
     """Returns the values that the feature can hold; rejects rows with values of other kinds."""
-    accepted = {Kind.FLOAT, Kind.INT} if feature.kind is Kind.FLOAT and not strict else {feature.kind}
-    for kind in [kind for kind in by_kind if kind not in accepted]:
+    accepted = []
+    for kind, found in by_kind.items():
+        if kind is feature.kind or (kind is Kind.INT and feature.kind is Kind.FLOAT and not strict):
+            accepted.append(found)
+            continue
         detail = f"column {feature.name!r}: the record holds {kind.value} values, not {feature.kind.value}"
-        for row in by_kind.pop(kind).rows.tolist():
+        for row in found.rows.tolist():
             rejects.setdefault(row, []).append(Reason("tfrecord.type", detail))
-    return by_kind
+    return accepted
 
 
 def _column(found: Sequence[_ValuesOfKind], feature: Feature, num_rows: int) -> pa.Array:

@@ -124,9 +124,10 @@ def read_frames(
     while has_more:
         data = window.data
         found = _Found(*frames.scan(data, _MAX_RECORD_BYTES, check_data))
-        if not check_data:
-            yield from _before_lengths(found, window, offset)
-        _check(found, data, offset, uri)
+        if found.has_fault:
+            if not check_data:
+                yield from _before_lengths(found, window, offset)
+            _check(found, data, offset, uri)
         if cut is not None and 0 < (count := cut(len(found.starts))) < len(found.starts):
             end = int(found.starts[count]) - HEADER_BYTES
             found = found._replace(starts=found.starts[:count], lengths=found.lengths[:count], end=end, missing=0)
@@ -312,6 +313,11 @@ class _Found(NamedTuple):
     bad_length: int
     absurd: int
     bad_data: int
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether there is one of some kind."""
+        return max(self.bad_length, self.absurd, self.bad_data) >= 0
 
 
 def _check(found: _Found, data: memoryview, offset: int, uri: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -123,9 +124,9 @@ def _runs(shards: Sequence[StoredShard], ranges: Ranges) -> list[_Run]:
     """Cuts a sequence where another shard begins, or one goes back in a shard."""
     starts = np.cumsum([0, *(shard.records for shard in shards)])
     ranges, numbers = _by_shard(ranges, starts)
-    begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(ranges[:, 0], prepend=-1) < 0))
+    ends = np.flatnonzero((numbers[1:] != numbers[:-1]) | (ranges[1:, 0] < ranges[:-1, 0])) + 1
     runs, place = [], 0
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranges)], strict=True):
+    for begin, end in itertools.pairwise([0, *ends.tolist(), len(ranges)] if len(ranges) else []):
         number = int(numbers[begin])
         own = ranges[begin:end] - starts[number]
         runs.append(_Run(shards[number], own, place))
@@ -139,8 +140,9 @@ def _by_shard(ranges: Ranges, starts: np.ndarray) -> tuple[Ranges, np.ndarray]:
     counts = np.searchsorted(starts, ranges[:, 1] - 1, side="right") - first
     begins = np.cumsum(counts) - counts
     numbers = np.repeat(first - begins, counts) + np.arange(int(counts.sum()))
-    whole = np.repeat(ranges, counts, axis=0)
-    pieces = np.stack([np.maximum(whole[:, 0], starts[numbers]), np.minimum(whole[:, 1], starts[numbers + 1])], axis=1)
+    pieces = np.repeat(ranges, counts, axis=0)
+    np.maximum(pieces[:, 0], starts[numbers], out=pieces[:, 0])
+    np.minimum(pieces[:, 1], starts[numbers + 1], out=pieces[:, 1])
     has_rows = pieces[:, 0] < pieces[:, 1]
     return pieces[has_rows], numbers[has_rows]
 

@@ -45,6 +45,9 @@ def cut(ranges: Ranges, first: int, last: int) -> Ranges:
     """
     lengths = ranges[:, 1] - ranges[:, 0]
     starts = np.cumsum(lengths) - lengths
-    low = np.clip(first - starts, 0, lengths)
-    high = np.clip(last - starts, 0, lengths)
-    return np.stack([ranges[:, 0] + low, ranges[:, 0] + high], axis=1)[low < high]
+    pieces = np.empty_like(ranges)
+    for side, row in enumerate((first, last)):
+        np.minimum(np.maximum(row - starts, 0), lengths, out=pieces[:, side])
+    has_rows = pieces[:, 0] < pieces[:, 1]
+    pieces += ranges[:, :1]
+    return pieces[has_rows]

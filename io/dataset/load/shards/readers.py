@@ -27,9 +27,9 @@ from penstock.io.files.folders import local_file
 from penstock.io.kernel.shared.offsets import starts_of
 from penstock.io.schema import Feature
 
-# A block costs some time for each column, whatever its size.
-_COLUMN_BYTES = 128 << 10
-_LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 8 << 20, 16 << 20
+# A block costs some time for each column, whatever its size; two large ones, the one that is taken and the one that is
+# read, are not in the caches of a processor.
+_BLOCK_BYTES, _COLUMN_BYTES, _MOST_BLOCK_BYTES = 4 << 20, 256 << 10, 16 << 20
 _RECORDS_READ = 4096
 _ROWS_READ = 1 << 15
 
@@ -152,7 +152,7 @@ class ExampleReader(ShardReader):
             rows = int(first + frames - max(first, low))
             return frames - (rows - fitting(rows)) if rows > 0 else frames
 
-        block_bytes = min(max(_LEAST_BLOCK_BYTES, _COLUMN_BYTES * len(self.features)), _MOST_BLOCK_BYTES)
+        block_bytes = min(_BLOCK_BYTES + _COLUMN_BYTES * len(self.features), _MOST_BLOCK_BYTES)
         with open_unpacked(path, shard.bytes) as stream:
             for frames in read_frames(stream, path, block_bytes, check_data=False, in_place=True, cut=cut):
                 if first + len(frames) > shard.records:
@@ -194,11 +194,12 @@ class ExampleReader(ShardReader):
             frames, self.features, self.strict, self.is_sequence, has_crcs=are_read, in_place=are_read
         )
         faults = {row: reasons[0].detail for row, reasons in decoded.rejects.items()}
-        columns = []
-        for column, field in zip(decoded.batch.columns, self.schema, strict=True):
-            if column.type != field.type:
-                column = _fitted(column, field, faults)
-            columns.append(column)
+        if decoded.batch.schema.equals(self.schema):
+            return decoded.batch, faults
+        columns = [
+            column if column.type == field.type else _fitted(column, field, faults)
+            for column, field in zip(decoded.batch.columns, self.schema, strict=True)
+        ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema), faults
 
 

@@ -71,7 +71,7 @@ static void *memory_take(size_t size, size_t *capacity) {
         for (int slot = 0; slot < memory_slots; slot++) {
             size_t kept = memory_kept[slot].capacity;
             /* Not much more than is asked for, which would be lost to others. */
-            if (kept >= size && kept - kept / 3 <= size && (best < 0 || kept < memory_kept[best].capacity)) best = slot;
+            if (kept >= size && kept - kept / 3 <= size && (best < 0 || kept <= memory_kept[best].capacity)) best = slot;
         }
         if (best >= 0) {
             data = memory_kept[best].data;

@@ -351,7 +351,7 @@ def test_what_is_wrong_is_said(call, message, plain):
 
 @pytest.mark.parametrize(("rank", "ranks", "workers"), [(0, 1, 1), (1, 2, 1), (0, 1, 4)])
 def test_batches_of_long_texts_stay_what_they_are_while_others_follow(rank, ranks, workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "_LEAST_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(readers, "_BLOCK_BYTES", 1 << 18)
     monkeypatch.setattr(readers, "_COLUMN_BYTES", 1)
     texts = [bytes([number % 251]) * (2000 + number % 7) for number in range(ROWS)]
     batch = pa.record_batch({"id": pa.array(range(ROWS)), "text": pa.array(texts, pa.binary())})
