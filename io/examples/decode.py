@@ -122,6 +122,10 @@ class _ValuesOfKind(NamedTuple):
     values: pa.Array
     one_each: bool
 
+    def fills(self, num_rows: int) -> bool:
+        """Whether each row has one value."""
+        return self.one_each and len(self.rows) == num_rows
+
 
 _ByKind = dict[Kind, _ValuesOfKind]
 
@@ -178,7 +182,12 @@ def _decoded(content: _Content, num_rows: int, features: Sequence[Feature] | Non
             _reject_unknown(content.unknown, rejects)
         columns = {}
         for feature in features:
-            found = _of_feature(values.get(feature.name, {}), feature, strict, rejects)
+            by_kind = values.get(feature.name, {})
+            own = by_kind.get(feature.kind)
+            if own is not None and len(by_kind) == 1 and feature.multivalued is False and own.fills(num_rows):
+                columns[feature.name] = own.values
+                continue
+            found = _of_feature(by_kind, feature, strict, rejects)
             columns[feature.name] = _column([*found, *derived.get(feature.name, ())], feature, num_rows)
     return DecodedExamples(_record_batch(columns, num_rows), rejects)
 

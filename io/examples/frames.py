@@ -234,17 +234,10 @@ class _Window:
     def _move(self, count: int, capacity: int) -> None:
         """Moves the bytes behind some of them to other memory, of so many bytes."""
         rest = self._memory[self._start + count : self._end]
-        self._memory = _whole_pages(capacity)
+        self._memory = np.frombuffer(frames.Memory(capacity), np.uint8)
         self._start = (self._start + count) % _PAGE_BYTES
         self._end = self._start + len(rest)
         self._memory[self._start : self._end] = rest
-
-
-def _whole_pages(size: int) -> np.ndarray:
-    """Returns uint8[size], from the beginning of a page on."""
-    memory = np.frombuffer(frames.Memory(size + _PAGE_BYTES), np.uint8)
-    start = -memory.ctypes.data % _PAGE_BYTES
-    return memory[start : start + size]
 
 
 def damaged_records(found: Frames) -> np.ndarray:

@@ -46,6 +46,7 @@ cdef enum:
     # How far ahead of a short record memory is asked for, and in which pieces. Between long ones there is time.
     _AHEAD_BYTES = 2048
     _LINE_BYTES = 64
+    _PAGE_BYTES = 4096
 
 
 cdef struct Found:
@@ -66,20 +67,22 @@ cdef class Memory:
     """See `penstock.io.kernel.pure.frames`."""
 
     cdef uint8_t* _data
+    cdef uint8_t* _start
     cdef size_t _size
     cdef size_t _capacity
 
     def __cinit__(self, size_t size):
-        self._data = <uint8_t*>memory_take(size, &self._capacity)
+        self._data = <uint8_t*>memory_take(size + _PAGE_BYTES, &self._capacity)
         if self._data == NULL:
             raise MemoryError
+        self._start = self._data + (-<size_t>self._data) % _PAGE_BYTES
         self._size = size
 
     def __dealloc__(self):
         memory_give(self._data, self._capacity)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self._data, <Py_ssize_t>self._size, False, flags)
+        PyBuffer_FillInfo(buffer, self, self._start, <Py_ssize_t>self._size, False, flags)
 
 
 def scan(const unsigned char[::1] data not None, uint64_t max_record_bytes, bint check_data=True):

@@ -1,6 +1,7 @@
 """Finds the records in the frames of a TFRecord block, and checks their CRCs; and the members in a tar file."""
 
 import functools
+import mmap
 import struct
 
 import google_crc32c
@@ -9,8 +10,8 @@ import numpy as np
 from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_NEXT, IS_ZEROS, NAME, Members, member_size
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
-# Memory of so many bytes, as a buffer to write to; that of the kernel has held other blocks before.
-Memory = bytearray
+# Memory of so many bytes, as a buffer to write to, which begins at a page; that of the kernel has held other blocks before.
+Memory = functools.partial(mmap.mmap, -1)
 
 
 def scan(

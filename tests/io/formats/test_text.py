@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.io.batches import is_untyped
 from penstock.io.errors import InputError
+from penstock.io.files.contents import HEAD_BYTES, content_of
 from penstock.io.files.inputs import stat_file
 from penstock.io.formats.base import Part
 from penstock.io.formats.text import TextFormat
@@ -71,13 +72,14 @@ def test_a_line_is_a_row(tmp_path, data, texts, positions):
     block_bytes=st.integers(1, 40),
 )
 @example(lines=[b"a", b"", b"b"], ends=[b"\r\n"] * 30, last=False, part_bytes=2, block_bytes=2)
+@example(lines=[b"Obj\x01"], ends=[b"\n"] * 30, last=False, part_bytes=1, block_bytes=6)
 @on_shared_path(100)
 def test_rows_are_the_lines_that_tensorflow_reads_for_any_cut(tmp_path, lines, ends, last, part_bytes, block_bytes):
     tf = pytest.importorskip("tensorflow")
     data = b"".join(line + end for line, end in zip(lines, ends, strict=False))
     data = data if last else data.removesuffix(b"\n").removesuffix(b"\r")
-    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        data = b"x" + data
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or content_of(data[:HEAD_BYTES]):
+        data = b"text" + data
     file = write(tmp_path / "a.txt", data)
     parsed = read(file, reader=TextFormat(part_bytes, block_bytes))
     assert texts_of(parsed) == [text.numpy() for text in tf.data.TextLineDataset(file.uri)]
