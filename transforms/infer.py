@@ -166,6 +166,8 @@ def summary_notes(summary: Summary) -> tuple[Note, ...]:
         for name, column in sorted(summary.columns.items())
         if _loses(column)
     ]
+    if summary.rows and not summary.columns and not summary.notes:
+        losses.append(Note(LEFT_OUT, "{}", summary.rows, "the row has no members"))
     return merge_notes([*summary.notes, *losses])
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from helpers import dead_letters, examples, job, local_pipeline, manifest_of
 
 from penstock.io import ReadFromJsonl, WriteDataset
@@ -77,6 +78,14 @@ def test_an_object_around_the_rows_is_refused_with_the_way_to_them(tmp_path):
     assert code == 1
     assert "no rows with a member that can be a column ('data', in 1 rows" in stderr
     assert "--explode data makes a row of each item" in stderr
+
+
+@pytest.mark.parametrize("content", ["{}\n{}\n", "[{}, {}]"], ids=["lines", "document"])
+def test_rows_without_members_are_not_called_none(tmp_path, content):
+    (tmp_path / "in.json").write_text(content)
+    code, stderr = job("--input", tmp_path / "in.json", "--output", tmp_path / "out")
+    assert code == 1
+    assert "no rows with a member that can be a column ('{}', in 2 rows: the row has no members)" in stderr
 
 
 def test_a_broken_array_names_its_place(tmp_path):

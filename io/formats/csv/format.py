@@ -73,6 +73,12 @@ _DETAILS = {
     "csv.too_long": "the line is too long",
 }
 
+# What may help where the header has a fault.
+_HEADER_HINTS = {
+    "csv.quote": "; pass --csv_multiline if it holds line breaks",
+    "csv.lone_cr": r"; if the lines of the file end in CR alone, convert it, for example with tr '\r' '\n'",
+}
+
 # Faults by code: a mask of the lines that have the fault.
 Faults = dict[str, np.ndarray]
 
@@ -270,8 +276,8 @@ class CsvFormat:
             faults = {**faults, "csv.quote": misquoted_lines(line, self.dialect)}
         for code, mask in faults.items():
             if mask.any():
-                hint = "; pass --csv_multiline if it holds line breaks" if code == "csv.quote" else ""
-                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {_DETAILS[code]}{hint}")
+                detail = f"{_DETAILS[code]}{_HEADER_HINTS.get(code, '')}"
+                raise InputError(f"{uri}: the header at byte {line.position(0)} is faulty: {detail}")
         return split_record(line.line(0), self.dialect)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_NEXT, IS_ZEROS, NAME, Members, member_size
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
-# Memory of so many bytes, as a buffer to write to, which begins at a page; that of the kernel has held other blocks before.
+# Memory of so many bytes, from the beginning of a page on, as a buffer to write to; that of the kernel has held other
+# blocks before.
 Memory = functools.partial(mmap.mmap, -1)
 
 
