@@ -161,14 +161,14 @@ def summary_schema(summary: Summary) -> schema_pb2.Schema:
 
 def summary_notes(summary: Summary) -> tuple[Note, ...]:
     """Lists what the schema of `summary_schema` does to values, and what readers have left out."""
-    losses = [
+    notes = [
         Note(ROUNDED, name, column.numbers.losing, _loss(column.numbers))
         for name, column in sorted(summary.columns.items())
         if _loses(column)
     ]
     if summary.rows and not summary.columns and not summary.notes:
-        losses.append(Note(LEFT_OUT, "{}", summary.rows, "the row has no members"))
-    return merge_notes([*summary.notes, *losses])
+        notes.append(Note(LEFT_OUT, "{}", summary.rows, "the row has no members"))
+    return merge_notes([*summary.notes, *notes])
 
 
 class SummarizeRowsFn(beam.CombineFn):

@@ -254,24 +254,28 @@ def _read(
     found, unknown, faults, steps = kernel.read(
         frames.data, frames.starts, frames.lengths, names, is_sequence, has_crcs, block
     )
-    values: dict[str, _ByKind] = {}
-    for name, by_kind in found.items():
-        values[name] = {}
-        for number, (rows, offsets, numbers, text, one_each) in by_kind.items():
-            kind, bounds = _KINDS[number], np.frombuffer(offsets, np.int32)
-            buffers = [None, pa.py_buffer(numbers)]
-            if kind is Kind.BYTES:
-                buffers.append(pa.py_buffer(text))
-                if block is not None and isinstance(text, memoryview) and text.obj is block.obj:
-                    frames.keep()
-            array = pa.Array.from_buffers(_TYPES[kind], int(bounds[-1]), buffers, null_count=0)
-            values[name][kind] = _ValuesOfKind(np.frombuffer(rows, np.int32), bounds, array, one_each)
+    texts = [text for by_kind in found.values() for *_, text, _ in by_kind.values()]
+    if block is not None and any(isinstance(text, memoryview) and text.obj is block.obj for text in texts):
+        frames.keep()
     return _Content(
-        values,
+        {
+            name: {_KINDS[kind]: _wrap(_KINDS[kind], *taken) for kind, taken in by_kind.items()}
+            for name, by_kind in found.items()
+        },
         {name: np.frombuffer(rows, np.int32) for name, rows in unknown.items()},
         faults,
         {name: _Steps(*(np.frombuffer(taken, np.int32) for taken in found)) for name, found in steps.items()},
     )
+
+
+def _wrap(
+    kind: Kind, rows: memoryview, offsets: memoryview, values: memoryview, data: memoryview, one_each: bool
+) -> _ValuesOfKind:
+    """Wraps the kernel's memory in numpy and Arrow arrays, without copying."""
+    bounds = np.frombuffer(offsets, np.int32)
+    buffers = [None, pa.py_buffer(values), *([pa.py_buffer(data)] if kind is Kind.BYTES else [])]
+    array = pa.Array.from_buffers(_TYPES[kind], int(bounds[-1]), buffers, null_count=0)
+    return _ValuesOfKind(np.frombuffer(rows, np.int32), bounds, array, one_each)
 
 
 def _reject_unknown(unknown: Mapping[str, np.ndarray], rejects: dict[int, list[Reason]]) -> None:

@@ -11,8 +11,8 @@ from penstock.io.kernel.shared.tar import BLOCK, IS_CUT, IS_LONG, IS_NEXT, IS_ZE
 from penstock.io.kernel.shared.tfrecord import FOOTER_BYTES, HEADER_BYTES, unmask_crcs
 
 # Memory of so many bytes, from the beginning of a page on, as a buffer to write to; that of the kernel has held other
-# blocks before.
-Memory = functools.partial(mmap.mmap, -1)
+# blocks before. A fork has its own, as of all memory: by default, `mmap` would share it.
+Memory = functools.partial(mmap.mmap, -1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def scan(

@@ -1,5 +1,8 @@
 """Frames of TFRecord, and members of tar files: the kernel against numpy."""
 
+import os
+
+import numpy as np
 import pytest
 from fuzz.agree import check_frames, outcome
 from fuzz.wire import frame
@@ -65,3 +68,30 @@ def test_kernel_and_python_find_the_same_members(data, left_out, start, limit, m
 def test_members_must_begin_in_the_data(start, name):
     with pytest.raises(ValueError, match="must begin in the data"):
         compiled.follow_members(bytes(512), start, name, 0, 0)
+
+
+def _address(memory):
+    return np.frombuffer(memory, np.uint8).ctypes.data
+
+
+@pytest.mark.parametrize("module", twins.each("frames"))
+def test_memory_begins_at_a_page_and_a_fork_has_its_own(module):
+    memory = module.Memory(100_000)
+    view = memoryview(memory)
+    assert (len(view), _address(memory) % 4096) == (100_000, 0)
+    view[:1] = b"a"
+    child = os.fork()
+    if not child:
+        view[:1] = b"b"
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bytes(view[:1]) == b"a"
+
+
+def test_memory_that_was_given_back_last_is_used_next():
+    held = [compiled.Memory(777_777) for _ in range(3)]
+    addresses = [_address(memory) for memory in held]
+    for place in (1, 0, 2):
+        held[place] = None
+    held = [compiled.Memory(777_777) for _ in range(3)]
+    assert [_address(memory) for memory in held] == [addresses[place] for place in (2, 0, 1)]

@@ -70,14 +70,16 @@ static void *memory_take(size_t size, size_t *capacity) {
         memory_enter();
         for (int slot = 0; slot < memory_slots; slot++) {
             size_t kept = memory_kept[slot].capacity;
-            /* Not much more than is asked for, which would be lost to others. */
+            /* Not much more than is asked for, which would be lost to others; of equal ones the one that was given
+             * back last, which a cache may still have. */
             if (kept >= size && kept - kept / 3 <= size && (best < 0 || kept <= memory_kept[best].capacity)) best = slot;
         }
         if (best >= 0) {
             data = memory_kept[best].data;
             *capacity = memory_kept[best].capacity;
             memory_bytes -= *capacity;
-            memory_kept[best] = memory_kept[--memory_slots];
+            memory_slots--;
+            memmove(memory_kept + best, memory_kept + best + 1, sizeof(memory_kept[0]) * (size_t)(memory_slots - best));
         }
         memory_leave();
     }

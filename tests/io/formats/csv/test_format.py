@@ -402,7 +402,8 @@ def test_empty_file_lacks_no_required_column(tmp_path):
         (b"a,\0\n", "header at byte 0 is faulty: the line has a NUL byte"),
         (
             b"a,b\r1,2\r",
-            "the line has a CR without LF; if the lines of the file end in CR alone, convert it",
+            "header at byte 0 is faulty: the line has a CR without LF; "
+            "if the lines of the file end in CR alone, convert it",
         ),
     ],
     ids=["reserved", "quote", "encoding", "nul", "mac_line_ends"],
