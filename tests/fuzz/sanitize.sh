@@ -27,5 +27,7 @@ assert native.__file__.startswith("'"$copy"'"), native.__file__'
 "$python" tests/fuzz/fuzz_decode.py --seed "$(date +%s)" --seconds "$seconds" & fuzz=$!
 trap 'kill "$fuzz" 2>/dev/null || true; rm -rf "$copy"' EXIT
 mapfile -t tests < <(grep -rlE "import twins|io\.kernel" tests/fuzz tests/io --include="test_*.py" --exclude-dir=kafka)
-"$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile="$profile" "${tests[@]}"
+# Of a process with threads a fork may hang in the sanitizer's own allocator, whose locks no fork waits for (gcc 12).
+forks=tests/io/kernel/test_decode.py::test_a_fork_decodes_whatever_other_threads_were_doing
+"$python" -m pytest -q -n 2 -p no:cacheprovider --hypothesis-profile="$profile" --deselect "$forks" "${tests[@]}"
 wait "$fuzz"
