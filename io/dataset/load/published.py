@@ -247,7 +247,8 @@ class PublishedSpans(Published):
             return
         fields = parse_manifest(content, path)
         newest, version, runs = fields["dataset_version"], self._version, self._runs
-        if newest < version or (newest == version and _runs(fields) != runs):
+        is_other = newest < version or (newest == version and _runs(fields) != runs)
+        if is_other or (version and newest > version and not self._is_read(version)):
             raise DataError(f"{path}: is of another dataset than the one that was read before: begin anew")
         # At first, all that is there is new, whatever came when.
         for number in range(version + 1 if version else newest, newest + 1):
@@ -258,6 +259,14 @@ class PublishedSpans(Published):
             yield from self._parts(fields, number, runs)
             runs = _runs(fields)
         self._seen = content
+
+    def _is_read(self, number: int) -> bool:
+        """Whether what a version has was read, or nothing tells: not in a dataset that was written in place of it."""
+        try:
+            _, fields = read_version_of(self._directory, number)
+        except ConfigError:
+            return True
+        return {*_runs(fields)}.issubset(self._runs)
 
     def _parts(self, fields: Mapping[str, Any], number: int, runs: tuple[str, ...]) -> Iterator[Part]:
         """What a version adds; a part for each span where ranks share them."""
@@ -293,7 +302,8 @@ def _added(fields: Mapping[str, Any], known: Sequence[str]) -> dict[str, tuple[S
     """The shards of a version whose rows were in none before, by run: spans that were put together have no new ones.
 
     Raises:
-      DataError: for a span that was put together of some that are known and others that are not.
+      DataError: for a span that was put together of some that are known and others that are not, and for a shard of
+        no span.
     """
     if not fields["spans"]:
         return {} if fields["run_id"] in known else {fields["run_id"]: tuple(fields["shards"])}
@@ -312,6 +322,8 @@ def _added(fields: Mapping[str, Any], known: Sequence[str]) -> dict[str, tuple[S
     for shard in fields["shards"]:
         top = shard.path.partition("/")[0]
         run = folders.get(top if top in folders else "")
+        if run is None:
+            raise DataError(f"the shard {shard.path} is in none of the spans of its manifest; see penstock verify")
         if run in shards:
             shards[run].append(shard)
     return {run: tuple(found) for run, found in shards.items()}

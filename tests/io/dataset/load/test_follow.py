@@ -14,6 +14,7 @@ from penstock.io.beam.durations import parse_duration
 from penstock.io.dataset.load.published import _Names
 from penstock.io.dataset.manifest import read_manifest
 from penstock.io.dataset.spans.compact import compact_spans
+from penstock.io.dataset.spans.drop import drop_spans
 from penstock.io.dataset.spans.windows import compact_windows
 from penstock.io.errors import ConfigError, DataError
 
@@ -226,6 +227,39 @@ def test_spans_come_once_whatever_is_put_together(tmp_path):
     again.load_state_dict(state)
     with pytest.raises(DataError, match="version 6 was not read and is gone"):
         flat(again)
+
+
+@pytest.mark.parametrize("later", [2, 3], ids=["same_number", "greater_number"])
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_spans_of_a_dataset_that_was_written_in_place_are_not_read_as_new(is_dropped, later, tmp_path):
+    def add(first):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+
+    add(0)
+    add(10)
+    batches = follow(tmp_path)
+    assert sorted(flat(batches)) == spans_runs.expected("train", 20)
+    state = json.loads(json.dumps(batches.state_dict()))
+    shutil.rmtree(tmp_path)
+    for first in range(later):
+        add(100 * first)
+    if is_dropped:
+        drop_spans(str(tmp_path), ["1"], "drop 1")
+    for again in (batches, follow(tmp_path)):
+        again.load_state_dict(state)
+        with pytest.raises(DataError, match="is of another dataset than the one that was read before: begin anew"):
+            flat(again)
+
+
+def test_a_shard_of_no_span_is_not_left_out(tmp_path):
+    for first in (0, 10):
+        spans_runs.publish(spans_runs.stage(tmp_path, spans_runs.rows(first, 10)))
+    manifest = tmp_path / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    gone = fields["spans"].pop()
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=rf"the shard {gone['folder']}/\S+ is in none of the spans of its manifest"):
+        flat(follow(tmp_path))
 
 
 def test_what_is_wrong_is_refused(tmp_path):
