@@ -221,6 +221,12 @@ def test_options_that_are_not_ours_are_refused(name):
         batches_of().loader(2, **{name: True})
 
 
+def test_batches_out_of_their_order_are_refused_since_the_state_counts_them():
+    with pytest.raises(ConfigError, match="loader: in_order=False is no option here: a state says how many"):
+        batches_of().loader(2, in_order=False)
+    assert ids(batches_of().loader(2, in_order=True)) == ids(batches_of())
+
+
 def test_a_type_that_pytorch_does_not_have_is_refused():
     from penstock.io.dataset.load.torch import _tensor
 

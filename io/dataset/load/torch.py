@@ -226,8 +226,9 @@ class TorchBatches(IterableDataset[Tensors]):  # type: ignore[misc]  # PyTorch i
             dataset of a store are spawned, if no `multiprocessing_context` says otherwise.
 
         Raises:
-          ConfigError: for `batch_size` and other options that make batches of what are batches, and for
-            `persistent_workers`: workers begin anew with each loop, where the state is.
+          ConfigError: for `batch_size` and other options that make batches of what are batches, for
+            `persistent_workers`: workers begin anew with each loop, where the state is; and for `in_order=False`: the
+            state is that of batches in their order.
         """
         return TorchLoader(self, num_workers, options)
 
@@ -248,6 +249,8 @@ class TorchLoader(DataLoader[Tensors]):  # type: ignore[misc]
                 raise ConfigError(
                     f"loader: {name} is no option here: batches are made by torch(), and read anew each loop"
                 )
+        if not options.get("in_order", True):
+            raise ConfigError("loader: in_order=False is no option here: a state says how many batches were taken")
         if num_workers and not batches.is_local:  # the clients of stores have threads, which a fork does not have
             options = {"multiprocessing_context": "spawn", **options}
         super().__init__(batches, batch_size=None, num_workers=num_workers, **options)
