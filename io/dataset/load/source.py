@@ -84,6 +84,7 @@ class RecordSource:
 
         Raises:
           IndexError: for a number that there is not.
+          TypeError: for what is no whole number, such as a float, or a mask of bools.
           InputError: for a record that is damaged, or not of the schema.
           DataError: for a shard that is missing or another than the manifest says; for a missing value, if that is an
             error.
@@ -97,10 +98,13 @@ class RecordSource:
         Raises:
           IndexError: as `__getitem__`, and so on.
         """
-        wanted = np.asarray(keys, np.int64).reshape(-1)
-        wrong = (wanted < -len(self)) | (wanted >= len(self))
+        found = np.asarray(keys).reshape(-1)
+        if len(found) and found.dtype.kind not in "iu":  # a cast would make 1 of 1.9 and of True
+            raise TypeError(f"records are asked for by whole numbers, got {found.dtype}: {found[0]!r}")
+        wrong = (found < -len(self)) | (found >= len(self))
         if wrong.any():
-            raise IndexError(f"there is no record {int(wanted[wrong][0])}: the split has {len(self)}")
+            raise IndexError(f"there is no record {int(found[wrong][0])}: the split has {len(self)}")
+        wanted = found.astype(np.int64)
         wanted = np.where(wanted < 0, wanted + len(self), wanted)
         numbers = np.searchsorted(self._starts, wanted, side="right") - 1
         rows: list[Row] = [{}] * len(wanted)

@@ -62,6 +62,16 @@ def test_each_record_is_the_row_of_its_number(dataset):
     assert source[ROWS - 1]["id"] == source[-1]["id"] == expected[-1]["id"]
 
 
+@pytest.mark.parametrize("keys", [[1.5], [True, False], ["1"], [None]], ids=["float", "mask", "text", "none"])
+def test_what_is_no_number_of_a_record_is_not_made_one(keys, plain):
+    source = penstock.load(plain).source()
+    with pytest.raises(TypeError, match="records are asked for by whole numbers, got"):
+        source.__getitems__(keys)
+    assert source.__getitems__([]) == []
+    with pytest.raises(IndexError, match=f"there is no record {2**64 - 1}: the split has {ROWS}"):
+        source[2**64 - 1]
+
+
 def test_a_source_can_be_pickled(dataset):
     source = penstock.load(dataset).source()
     assert source[3]["id"] == pickle.loads(pickle.dumps(source))[3]["id"]
