@@ -12,6 +12,7 @@ from penstock.io.dataset.load.follow import Epochs, Follow, FollowedBatches
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import read_contents
+from penstock.io.dataset.load.shards.readers import Loss
 from penstock.io.dataset.load.source import RecordSource
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TORCH
@@ -70,7 +71,12 @@ def load(
         which = "name a split" if split is None else f"there is no split {split!r}"
         raise ConfigError(f"{directory}: {which}; the splits are {', '.join(contents.splits)}")
     reading = Reading(contents, split, None if columns is None else tuple(columns), damaged=damaged)
-    return LoadedDataset(reading, open_reader(contents, reading.columns, None).schema)
+    lost = None if damaged == "error" else _nothing  # nothing is read yet but the columns
+    return LoadedDataset(reading, open_reader(contents, reading.columns, lost).schema)
+
+
+def _nothing(_: Loss) -> None:
+    pass
 
 
 @dataclasses.dataclass(frozen=True)

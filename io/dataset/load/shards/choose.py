@@ -1,11 +1,15 @@
 """Which reader a dataset needs, with which columns."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from penstock.io.columns.of_schema import ORIGIN_FEATURES
-from penstock.io.dataset.load.shards.contents import Contents
+from penstock.io.dataset.load.shards.checked import checked
+from penstock.io.dataset.load.shards.contents import Contents, StoredShard
 from penstock.io.dataset.load.shards.files import join, open_stored
 from penstock.io.dataset.load.shards.readers import ArrayRecordReader, ExampleReader, Loss, ParquetReader, ShardReader
 from penstock.io.dataset.load.shards.samples import MdsShardReader, mds_schema
@@ -22,15 +26,18 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
 
     Raises:
       ConfigError: for a column that the dataset does not have, or a dataset of tf.Examples without a schema.
-      InputError: when the first shard of a dataset of Parquet, WebDataset or MDS cannot be read.
+      InputError: when the first shard of a dataset of Parquet, WebDataset or MDS cannot be read; where rows may be
+        lost, when none can.
     """
     if contents.format == "parquet":
-        schema = _chosen(_parquet_schema(contents), columns, contents)
+        schema = _chosen(_columns(contents, _parquet_schema, lost is not None), columns, contents)
         return ParquetReader(contents.directory, schema, lost, columns is None)
     if contents.format == "webdataset":
-        return SampleReader(contents.directory, _chosen(tar_schema(contents), columns, contents), lost)
+        schema = _chosen(_columns(contents, tar_schema, lost is not None), columns, contents)
+        return SampleReader(contents.directory, schema, lost)
     if contents.format == "mds":
-        return MdsShardReader(contents.directory, _chosen(mds_schema(contents), columns, contents), lost)
+        schema = _chosen(_columns(contents, mds_schema, lost is not None), columns, contents)
+        return MdsShardReader(contents.directory, schema, lost)
     if contents.features is None:
         raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
     features: Sequence[Feature] = contents.features
@@ -49,14 +56,49 @@ def _type(feature: Feature) -> pa.DataType:
     return item if feature.multivalued is False else pa.list_(item)
 
 
-def _parquet_schema(contents: Contents) -> pa.Schema:
-    import pyarrow.parquet as pq
+# Reads the columns of a shard, by its path and size.
+_ReadColumns: TypeAlias = Callable[[str, int], pa.Schema]
 
+
+def _columns(contents: Contents, read: _ReadColumns, may_lose: bool) -> pa.Schema:
+    """Returns the columns of a dataset, as its first shard has them; where shards may be lost, as one that is good."""
     if not contents.shards:
         raise DataError(f"{contents.directory}: has no shards")
-    shard = contents.shards[0]
-    path = join(contents.directory, shard.path)
-    with open_stored(path, shard.bytes) as stored:
+    if not may_lose:
+        shard = contents.shards[0]
+        return read(join(contents.directory, shard.path), shard.bytes)
+    readable = _readable(contents, read)
+    found = list(itertools.islice(readable, 2))
+    if len(found) == 1 or found[0][1].equals(found[1][1]):
+        return found[0][1]
+    # What says the columns has no checksum in Parquet and MDS, so one of the two is damaged.
+    for shard, schema in itertools.chain(found, readable):
+        with contextlib.suppress(InputError), checked(join(contents.directory, shard.path), shard):
+            return schema
+    return found[0][1]
+
+
+def _readable(contents: Contents, read: _ReadColumns) -> Iterator[tuple[StoredShard, pa.Schema]]:
+    """Yields the shards whose columns can be read.
+
+    Raises:
+      InputError: that of the first shard, when there is none.
+    """
+    faults, count = [], 0
+    for shard in contents.shards:
+        try:
+            yield shard, read(join(contents.directory, shard.path), shard.bytes)
+            count += 1
+        except InputError as error:
+            faults.append(error)
+    if not count:
+        raise faults[0]
+
+
+def _parquet_schema(path: str, size: int) -> pa.Schema:
+    import pyarrow.parquet as pq
+
+    with open_stored(path, size) as stored:
         try:
             return pq.ParquetFile(stored).schema_arrow.remove_metadata()
         except (pa.ArrowException, OSError) as error:

@@ -248,6 +248,8 @@ class ArrayRecordReader(ExampleReader):
             try:
                 # By default, it reads 16 MB ahead in as many threads as there are cores.
                 reader = Reader(local, "readahead_buffer_size:0,max_parallelism:0")
+                if not reader.ok():  # such as with a damaged footer: it seems to have no records
+                    reader.close()  # raises the error
                 found = reader.num_records()
             except (RuntimeError, ValueError, IndexError) as error:
                 raise InputError(f"{path}: not an ArrayRecord file, or it is damaged: {error}") from error

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.io.columns.of_numpy import array_of
-from penstock.io.dataset.load.shards.contents import Contents, StoredShard
+from penstock.io.dataset.load.shards.contents import StoredShard
 from penstock.io.dataset.load.shards.files import join, open_unpacked
 from penstock.io.dataset.load.shards.ranges import Ranges
 from penstock.io.dataset.load.shards.readers import Block, Rows, ShardReader, wrong_count
@@ -16,18 +16,14 @@ from penstock.io.dataset.shard_formats.tar import Samples, TarReader
 from penstock.io.errors import DataError, InputError
 
 
-def tar_schema(contents: Contents) -> pa.Schema:
-    """Returns the columns of a dataset, as its first shard has them.
+def tar_schema(path: str, size: int) -> pa.Schema:
+    """Returns the columns of a shard.
 
     Raises:
-      DataError: when there is none.
       InputError: when it cannot be read.
+      DataError: when it is not there, or has another size.
     """
-    if not contents.shards:
-        raise DataError(f"{contents.directory}: has no shards")
-    shard = contents.shards[0]
-    path = join(contents.directory, shard.path)
-    with open_unpacked(path, shard.bytes) as stream:
+    with open_unpacked(path, size) as stream:
         return read_head(TarReader(stream, path), path).columns
 
 

@@ -241,6 +241,59 @@ def test_what_is_damaged_is_skipped_and_counted_on_request(dataset, place, tmp_p
         assert len({one["id"] for one in found}) == len(found)
 
 
+def test_a_damaged_footer_of_arrayrecord_is_damage_to_its_shard(tmp_path_factory, tmp_path):
+    shutil.copytree(written(("arrayrecord", "none"), tmp_path_factory), tmp_path / "copy")
+    shard = sorted((tmp_path / "copy" / "train").iterdir())[1]
+    data = bytearray(shard.read_bytes())
+    data[-(64 << 10) + 40] ^= 4  # in the header of the last block, which has the footer
+    shard.write_bytes(data)
+    told = r"train/part-00001-of-00003.array_record: not an ArrayRecord file, or it is damaged"
+    with pytest.raises(InputError, match=told):
+        list(opened(str(tmp_path / "copy")).batches(100))
+    with pytest.raises(InputError, match=told):
+        opened(str(tmp_path / "copy")).source(missing="mask").__getitems__(range(ROWS))
+    batches = opened(str(tmp_path / "copy"), damaged="skip").batches(100)
+    assert len(ids(batches)) == ROWS - batches.skipped
+    assert batches.skipped == read_manifest(str(tmp_path / "copy")).shards[1].records
+
+
+def _with_damaged_columns(source: str, copy: pathlib.Path, number: int, is_readable: bool) -> str:
+    """Copies a dataset of which one shard has no columns that can be read, or others."""
+    shutil.copytree(source, copy)
+    shard = sorted((copy / "train").glob("part-*"))[number]
+    data = bytearray(shard.read_bytes())
+    if is_readable:
+        data = data.replace(b"fare", b"farf")
+    elif shard.suffix == ".parquet":
+        data[-8:-4] = bytes(4)
+    else:
+        data[:600] = bytes(600)
+    shard.write_bytes(data)
+    return str(copy)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("is_readable", [False, True], ids=["no_columns", "other_columns"])
+@pytest.mark.parametrize("kind", ["parquet", "mds", "webdataset"])
+def test_any_shard_whose_columns_are_damaged_is_skipped_on_request(
+    kind, is_readable, number, tmp_path_factory, tmp_path
+):
+    source = written((kind, "none"), tmp_path_factory)
+    copy = _with_damaged_columns(source, tmp_path / "copy", number, is_readable)
+    batches = opened(copy, damaged="skip").batches(100)
+    found = rows_of(batches)
+    assert batches.skipped == read_manifest(copy).shards[number].records == ROWS - len(found)
+    assert all(one == row(one["id"]) for one in found)
+
+
+def test_columns_that_are_damaged_in_all_shards_are_an_error(tmp_path_factory, tmp_path):
+    copy = written(("webdataset", "none"), tmp_path_factory)
+    for number in range(3):
+        copy = _with_damaged_columns(copy, tmp_path / f"copy{number}", number, False)
+    with pytest.raises(InputError, match="train/part-00000-of-00003"):
+        opened(copy, damaged="skip")
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["first", "second"])
 @pytest.mark.parametrize("kind", [("parquet", "none"), ("mds", "none")], ids="-".join)
 def test_damage_to_what_the_format_has_no_checksum_of_is_found(kind, number, tmp_path_factory, tmp_path):
