@@ -82,8 +82,10 @@ class ToArrays:
     def __post_init__(self) -> None:
         if self.texts not in get_args(Texts):
             raise ConfigError(f"texts must be one of {', '.join(get_args(Texts))}, got {self.texts!r}")
-        if isinstance(self.missing, str) and self.missing not in ("error", "mask"):
+        if not isinstance(self.missing, Mapping) and self.missing not in ("error", "mask"):
             raise ConfigError(f"missing must be 'error', 'mask', or values by column, got {self.missing!r}")
+        if not isinstance(self.pad, Mapping):
+            raise ConfigError(f"pad must be widths by column, such as {{'clicks': 4}}, got {self.pad!r}")
         for name, value in self._values().items():
             field = self._field(name, "missing")
             if value is None or pa.types.is_list(field.type):
@@ -168,9 +170,12 @@ class ToArrays:
         """
         if name in self._values():
             return pc.fill_null(column, pa.scalar(self._values()[name], column.type))
+        remedy = "missing='mask'"
+        if not pa.types.is_list(column.type):  # no value stands for a list
+            remedy += f", or missing={{{name!r}: VALUE}}"
         raise DataError(
             f"column {name!r}: {column.null_count} of {len(column)} rows of the batch have no value; say what "
-            f"they become: missing='mask', or missing={{{name!r}: VALUE}}"
+            f"they become: {remedy}"
         )
 
     @functools.cached_property

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
@@ -128,6 +129,7 @@ class Batches(Generic[_T]):
 
     def __init__(self, reading: Reading, batch_size: int, last: Last, convert: Convert[_T]):
         """`convert` is given columns that were decoded at once, mostly of several batches."""
+        batch_size = whole_number(batch_size, "batch_size")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be >= 1, got {batch_size}")
         if last not in get_args(Last):
@@ -307,7 +309,19 @@ class Batches(Generic[_T]):
         )
 
 
+def whole_number(value: Any, what: str) -> int:
+    """Returns an argument as an int: JSON, which a state is, cannot hold numpy's integers, and they overflow.
+
+    Raises:
+      ConfigError: for what is no whole number, such as a float or a bool.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ConfigError(f"{what} must be a whole number, got {value!r}")
+    return operator.index(value)
+
+
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    count = whole_number(value, "a count")
+    if count < 0:
         raise ValueError(f"must be a count, got {value!r}")
-    return value
+    return count

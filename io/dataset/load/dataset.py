@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 import pyarrow as pa
 
 from penstock.io.dataset.load.arrays import Arrays, Texts, ToArrays
-from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading, to_batches
+from penstock.io.dataset.load.batches import Batches, Damaged, Last, Reading, to_batches, whole_number
 from penstock.io.dataset.load.follow import Epochs, Follow, FollowedBatches
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
@@ -60,8 +60,12 @@ def load(
     """
     if columns is not None and (isinstance(columns, str | bytes) or not columns):
         raise ConfigError(f"columns must be a list of one name at least, or None for all, got {columns!r}")
-    if version is not None and type(version) is not int:
-        raise ConfigError(f"version must be a whole number, as penstock log lists them, got {version!r}")
+    chosen = None if columns is None else tuple(columns)
+    for name in chosen or ():
+        if chosen is not None and chosen.count(name) > 1:
+            raise ConfigError(f"columns must name each column once, got {name!r} twice")
+    if version is not None:
+        version = whole_number(version, "version")
     if damaged not in get_args(Damaged):
         raise ConfigError(f"damaged must be one of {', '.join(get_args(Damaged))}, got {damaged!r}")
     contents = read_contents(str(directory), version)
@@ -70,7 +74,7 @@ def load(
     if split is None or split not in contents.splits:
         which = "name a split" if split is None else f"there is no split {split!r}"
         raise ConfigError(f"{directory}: {which}; the splits are {', '.join(contents.splits)}")
-    reading = Reading(contents, split, None if columns is None else tuple(columns), damaged=damaged)
+    reading = Reading(contents, split, chosen, damaged=damaged)
     lost = None if damaged == "error" else _nothing  # nothing is read yet but the columns
     return LoadedDataset(reading, open_reader(contents, reading.columns, lost).schema)
 
@@ -106,8 +110,9 @@ class LoadedDataset:
         Sharing what is shared already, as among the workers of a rank, shares this rank's part.
 
         Raises:
-          ConfigError: unless 0 <= index < count.
+          ConfigError: unless they are whole numbers, and 0 <= index < count.
         """
+        index, count = whole_number(index, "shard: index"), whole_number(count, "shard: count")
         if not 0 <= index < count:
             raise ConfigError(f"shard: index must be from 0 to before count, got index {index} of {count}")
         own = self.reading
@@ -121,6 +126,7 @@ class LoadedDataset:
         Raises:
           ConfigError: for a buffer below 1, or a seed that is not from 0 to before 2 ** 64.
         """
+        seed, buffer = whole_number(seed, "shuffle: seed"), whole_number(buffer, "shuffle: buffer")
         if not 0 <= seed < 1 << 64:
             raise ConfigError(f"shuffle: seed must be from 0 to before 2 ** 64, got {seed}")
         if buffer < 1:
@@ -238,6 +244,7 @@ class LoadedDataset:
             raise ConfigError(f"prefetch: buffer_bytes must be >= 1, got {buffer_bytes}")
         if shards is None:
             shards = 1 if is_local(self.reading.contents.directory) else STORE_PREFETCH_SHARDS
+        shards = whole_number(shards, "prefetch: shards")
         if shards < 1:
             raise ConfigError(f"prefetch: shards must be >= 1, got {shards}")
         return self._with(prefetch_bytes=buffer_bytes, prefetch_shards=shards)

@@ -384,6 +384,19 @@ WRONG = {
     "missing_list": (lambda path: opened(path).numpy(1, missing={"clicks": 0}), "missing: column 'clicks' is of list"),
     "pad": (lambda path: opened(path).numpy(1, pad={"fare": 1}), "pad: column 'fare' has one value in each row"),
     "width": (lambda path: opened(path).numpy(1, pad={"clicks": 0}), "the width of column 'clicks' must be"),
+    "columns_twice": (
+        lambda path: penstock.load(path, columns=["id", "name", "id"]),
+        "each column once, got 'id' twice",
+    ),
+    "missing_none": (lambda path: opened(path).numpy(1, missing=None), "missing must be 'error', 'mask', .*got None"),
+    "pad_list": (lambda path: opened(path).numpy(1, pad=["clicks"]), "pad must be widths by column, .*got .'clicks'"),
+    "batch_size_float": (lambda path: opened(path).batches(2.5), "batch_size must be a whole number, got 2.5"),
+    "batch_size_bool": (lambda path: opened(path).batches(True), "batch_size must be a whole number, got True"),
+    "rank_float": (lambda path: opened(path, 0.5, 2), "shard: index must be a whole number, got 0.5"),
+    "ranks_none": (lambda path: opened(path, 0, None), "shard: count must be a whole number, got None"),
+    "seed_float": (lambda path: opened(path).shuffle(1.5), "shuffle: seed must be a whole number, got 1.5"),
+    "buffer_float": (lambda path: opened(path).shuffle(1, 1e4), "shuffle: buffer must be a whole number, got 10000.0"),
+    "prefetch_float": (lambda path: opened(path).prefetch(shards=2.5), "shards must be a whole number, got 2.5"),
     "state": (lambda path: opened(path).batches(1).load_state_dict({}), "the state has version None"),
     "state_of": (
         lambda path: opened(path).batches(1).load_state_dict(opened(path).shuffle(1).batches(1).state_dict()),
@@ -414,6 +427,31 @@ def test_batches_of_long_texts_stay_what_they_are_while_others_follow(rank, rank
     assert {row["id"] for one in held for row in one.to_pylist()} <= set(range(ROWS))
     assert all(row["text"] == texts[row["id"]] for one in held for row in one.to_pylist())
     assert sum(one.num_rows for one in held) >= ROWS // ranks // workers
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8], ids=lambda kind: kind.__name__)
+def test_integers_of_numpy_are_taken_and_their_state_is_json(kind, plain):
+    def batches_of(number):
+        return (
+            opened(plain, number(1), number(200))
+            .shard(number(1), number(2))
+            .shuffle(number(7), number(5))
+            .batches(number(2))
+        )
+
+    batches, expected = batches_of(kind), batches_of(int)
+    assert ids(itertools.islice(batches, 1)) == ids(itertools.islice(expected, 1))
+    state = json.loads(json.dumps(batches.state_dict()))
+    assert state == expected.state_dict() == batches.state_dict()
+    for again in (batches_of(kind), batches_of(int)):
+        again.load_state_dict(batches.state_dict())
+        assert ids(again) == ids(expected)
+        expected.load_state_dict(state)
+
+
+def test_the_remedy_for_missing_lists_is_one_that_is_taken(plain):
+    with pytest.raises(DataError, match=r"column 'clicks': .* say what they become: missing='mask'$"):
+        list(opened(plain, columns=["clicks"]).numpy(100))
 
 
 def test_two_loops_at_once_are_refused(plain):
