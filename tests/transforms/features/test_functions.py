@@ -116,6 +116,26 @@ CASES = {
         'features:\n  n: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ["a\\nb"]}}]}',
         r"reserved_tokens has 'a\\nb', and a text file",
     ),
+    "reserved_text_of_int": (
+        "features:\n  n: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ['5', '<pad>']}}]}",
+        "reserved_tokens has '<pad>', and the input is INT: give digits of an int64",
+    ),
+    "reserved_spelling_of_int": (
+        "features:\n  n: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ['01']}}]}",
+        "reserved_tokens has '01', and the input is INT",
+    ),
+    "reserved_beyond_int64": (
+        "features:\n  n: {ops: [{compute_and_apply_vocabulary: {reserved_tokens: ['9223372036854775808']}}]}",
+        "reserved_tokens has '9223372036854775808', and the input is INT",
+    ),
+    "buckets": (
+        "features:\n  n: {ops: [{bucketize: 100000000}]}",
+        "num_buckets must be at most 1000000, got 100000000",
+    ),
+    "oov_buckets": (
+        "features:\n  n: {ops: [{compute_and_apply_vocabulary: {num_oov_buckets: 9223372036854775807}}]}",
+        "num_oov_buckets must be at most 2147483647, got 9223372036854775807",
+    ),
     "bounds_order": (
         "features:\n  n: {ops: [{clip_by_value: {min: 5, max: 1}}]}",
         "min must not exceed max, got 5 and 1",

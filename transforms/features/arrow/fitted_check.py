@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.io.errors import ConfigError
+from penstock.io.files.yaml_files import shown_text
 from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.calls import make_analysis
 from penstock.transforms.features.arrow.compute.analysis import Fitted
 from penstock.transforms.features.arrow.compute.columns import Column
+from penstock.transforms.features.arrow.vocabularies.files import GZIPPED_RECORDS
 from penstock.transforms.features.entries.file import Step, is_int, is_number
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
+from penstock.transforms.features.operations.fixed_map import is_int_text
 
 # Numbers that are not below 0.
 _AMOUNTS = ("count", "rows", "documents", "terms", "variance", "deviation", "rank_error")
@@ -21,6 +25,9 @@ _AMOUNTS = ("count", "rows", "documents", "terms", "variance", "deviation", "ran
 _ORDERED = ("boundaries", "edges")
 # The first is not above the second.
 _RANGES = (("min", "max"), ("lower", "upper"))
+# How a term of INT is spelled, and how many bytes of it never go beyond int64.
+_INT = r"\A(?:0|-?[1-9][0-9]*)\z"
+_SURE_BYTES = 18
 
 
 def check_fitted(step: Step, kinds: Sequence[Kind], fitted: Fitted) -> None:
@@ -44,6 +51,30 @@ def check_fitted(step: Step, kinds: Sequence[Kind], fitted: Fitted) -> None:
     for low, high in _RANGES:
         if low in fitted and high in fitted and not _are_in_order(fitted[low], fitted[high]):
             raise ConfigError(f"{step.where}: {low} is above {high}; fit again")
+
+
+def check_terms(terms: pa.LargeBinaryArray, kind: Kind, path: str) -> None:
+    """Refuses terms that no fit writes to a file: a person may have changed it.
+
+    Raises:
+      ValueError: for an empty term of a text file, one that is no INT of a vocabulary of these, and one that is there
+        twice; with its position.
+    """
+    if not path.endswith(GZIPPED_RECORDS) and (at := pc.index(terms, pa.scalar(b"", terms.type)).as_py()) >= 0:
+        raise ValueError(f"the term of position {at} is empty")
+    if kind is Kind.INT:
+        spelled = pc.match_substring_regex(terms, _INT).to_numpy(zero_copy_only=False)
+        large = spelled & (pc.binary_length(terms).to_numpy() > _SURE_BYTES)
+        for at in np.flatnonzero(~spelled | large).tolist():
+            if not is_int_text(term := terms[at].as_py()):
+                raise ValueError(
+                    f"the term of position {at} is {shown_text(term.decode(errors='replace'))}, not an INT"
+                )
+    if pc.count_distinct(terms).as_py() < len(terms):
+        positions = pc.index_in(terms, value_set=terms.unique()).to_numpy()
+        at = int(np.flatnonzero(positions != np.arange(len(terms)))[0])
+        term = shown_text(terms[at].as_py().decode(errors="replace"))
+        raise ValueError(f"{term} has the positions {positions[at]} and {at}")
 
 
 def _least_fitted(step: Step, kinds: Sequence[Kind]) -> Fitted:

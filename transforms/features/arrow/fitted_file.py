@@ -19,17 +19,25 @@ import pyarrow as pa
 from penstock.io.errors import ConfigError, InputError
 from penstock.io.files import stores
 from penstock.io.files.system_errors import OUTPUT_REMEDY, writing
-from penstock.io.files.yaml_files import Location
+from penstock.io.files.yaml_files import Location, refuse
 from penstock.io.schema import Feature, Kind, feature_map
 from penstock.transforms._named import FITTED_FEATURES
 from penstock.transforms.features.arrow.calls import CALLS
 from penstock.transforms.features.arrow.compute.analysis import Fitted, read_bytes, written_keys
-from penstock.transforms.features.arrow.fitted_check import check_fitted
+from penstock.transforms.features.arrow.fitted_check import check_fitted, check_terms
 from penstock.transforms.features.arrow.program import Place, Program
 from penstock.transforms.features.arrow.vocabularies.files import GZIPPED_RECORDS, read_terms, write_terms
 from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 from penstock.transforms.features.entries.binding import Input, Output, bind_entry
-from penstock.transforms.features.entries.file import Entry, Step, check_argument, check_required, is_int
+from penstock.transforms.features.entries.file import (
+    Entry,
+    Step,
+    check_argument,
+    check_name,
+    check_required,
+    complete,
+    is_int,
+)
 from penstock.transforms.features.entries.vocabulary import vocabularies
 from penstock.transforms.features.operations import OPERATIONS
 from penstock.transforms.features.operations.fixed_map import FixedMap
@@ -40,6 +48,10 @@ _FOLDER = "vocabularies"
 _BYTES = ("same", "value", "values", "map")
 # Arguments that are held in another form than a features file has them.
 _COMPLETED = ("time", "map", "file")
+# The map of `lookup`, as it is held.
+_TABLE = "table"
+# Microseconds since 1970 of the years 1 to 9999.
+_TIMES = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 # The parts of the map of `lookup`.
 _MAP = ("keys", "values", "lines")
 
@@ -106,7 +118,7 @@ def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Se
     columns = feature_map([_column(item) for item in content["columns"]])
     outputs: list[Output] = []
     fitted: dict[Place, Fitted] = {}
-    read: dict[str, Vocabulary] = {}
+    read: dict[tuple[str, Kind], Vocabulary] = {}
     names = [item["name"] for item in content["features"]]
     if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
         raise ValueError("features must be one at least, of different names")
@@ -114,6 +126,7 @@ def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Se
         if item["name"] in left_out:
             continue
         where = Location(path, line=0, path=f"feature {item['name']!r}")
+        check_name(item["name"], where)
         steps = tuple(_step(op, where) for op in item["ops"])
         defaults = tuple(_read(default, is_bytes=True) for default in item["defaults"])
         outputs.append(bind_entry(Entry(item["name"], tuple(item["inputs"]), defaults, steps, where), columns))
@@ -122,29 +135,32 @@ def _program(content: Mapping[str, Any], path: str, directory: str, left_out: Se
                 kinds = [state.kind for state in outputs[-1].entering(at)]
                 found = {name: _read(value) for name, value in op.get("fitted", {}).items()}
                 check_fitted(step, kinds, found)
-                fitted[item["name"], at] = _with_terms(found, directory, read)
+                fitted[item["name"], at] = _with_terms(found, kinds[0], directory, read)
     # Weights and labels are for the fit only.
     used = {name for output in outputs for name in output.entry.inputs}
     inputs = tuple(Input(columns[name]) for name in sorted(used))
     return Program(inputs, tuple(outputs)).with_fitted(fitted)
 
 
-def _with_terms(fitted: Fitted, directory: str, read: dict[str, Vocabulary]) -> Fitted:
-    """Reads the vocabulary of what is fitted, if it has one; `read` are those that entries share, by name."""
+def _with_terms(fitted: Fitted, kind: Kind, directory: str, read: dict[tuple[str, Kind], Vocabulary]) -> Fitted:
+    """Reads the vocabulary of what is fitted, if it has one; `read` are those that entries share, by name and kind."""
     if "vocabulary" not in fitted:
         return fitted
     name = fitted["vocabulary"]
-    if name not in read:
+    if (name, kind) not in read:
         path = stores.join(directory, name)
         try:
-            read[name] = Vocabulary(read_terms(path))
+            terms = read_terms(path)
+            check_terms(terms, kind, path)
+            read[name, kind] = Vocabulary(terms)
         except (OSError, EOFError, zlib.error, ValueError, InputError) as error:
             raise ConfigError(
                 f"{path}: is not the vocabulary that was fitted: {error}; copy the whole folder as bytes, or fit again"
             ) from error
-    if len(read[name]) != fitted["terms"]:
-        raise ValueError(f"{name} has {len(read[name])} terms and not {fitted['terms']}")
-    return {**fitted, "vocabulary": read[name], "terms": read[name].terms}
+    vocabulary = read[name, kind]
+    if len(vocabulary) != fitted["terms"]:
+        raise ValueError(f"{name} has {len(vocabulary)} terms and not {fitted['terms']}")
+    return {**fitted, "vocabulary": vocabulary, "terms": vocabulary.terms}
 
 
 def _written_column(feature: Feature) -> dict[str, Any]:
@@ -184,17 +200,24 @@ def _written_names(values: Mapping[str, Any]) -> dict[str, Any]:
 def _step(op: Mapping[str, Any], where: Location) -> Step:
     operation, where = OPERATIONS[op["name"]], where.inside(op["name"])
     parameters = operation.parameters
+    completed = any(rule.type in _COMPLETED for rule in parameters.values())
     for name, value in op["arguments"].items():
-        if name in parameters and parameters[name].type == "time" and not is_int(value):
+        if name not in parameters:
+            if completed and name == _TABLE:
+                continue
+            if not parameters:
+                raise ConfigError(f"{where}: takes no argument, got {name!r}")
+            refuse(where, f"unknown argument {name!r}", name, parameters)
+        if parameters[name].type == "time" and not (is_int(value) and _TIMES[0] <= value <= _TIMES[1]):
             raise ConfigError(f"{where}: {name} must be microseconds since 1970, got {value!r:.60}")
-        if name in parameters and parameters[name].type not in _COMPLETED:
+        if parameters[name].type not in _COMPLETED:
             check_argument(_read(value), name, parameters[name], where)
     check_required(operation, op["arguments"], where)
     arguments = {
         name: _read(value, is_bytes=name in parameters and parameters[name].type in _BYTES)
         for name, value in op["arguments"].items()
     }
-    return Step(op["name"], arguments, where)
+    return Step(op["name"], arguments if completed else complete(operation, arguments, where), where)
 
 
 def _written(value: Any) -> Any:

@@ -104,8 +104,7 @@ def parse_entries(text: str, source: str) -> tuple[Entry, ...]:
 
 def _entry(key: Key, node: yaml.Node) -> Entry:
     where = dataclasses.replace(key.where, path=f"feature {key.text!r}")
-    if key.text in RESERVED:
-        raise ConfigError(f"{where}: the name is reserved by Penstock; choose another")
+    check_name(key.text, where)
     empty = isinstance(node, yaml.ScalarNode) and value_of(node) is None
     nodes = {} if empty else {inner.text: value for inner, value in pairs(node, where, _ENTRY_KEYS)}
     inputs = _inputs(key.text, nodes, where)
@@ -113,6 +112,18 @@ def _entry(key: Key, node: yaml.Node) -> Entry:
     if sum(step.name == _VOCABULARY for step in steps) > 1:
         raise ConfigError(f"{where}: {_VOCABULARY} may occur once in an entry")
     return Entry(key.text, inputs, _defaults(nodes, inputs, where), steps, where)
+
+
+def check_name(name: str, where: Location) -> None:
+    """Refuses the name of a feature that no column may have.
+
+    Raises:
+      ConfigError: says why.
+    """
+    if not name:
+        raise ConfigError(f"{where}: the name is empty")
+    if name in RESERVED:
+        raise ConfigError(f"{where}: the name is reserved by Penstock; choose another")
 
 
 def _inputs(name: str, nodes: Mapping[str, yaml.Node], where: Location) -> tuple[str, ...]:
@@ -168,7 +179,7 @@ def _step(name: Any, node: yaml.Node | None, where: Location) -> Step:
     operation = OPERATIONS[name]
     arguments = _arguments(operation, node, where)
     check_required(operation, arguments, where)
-    return Step(name, _complete(operation, arguments, where), where)
+    return Step(name, complete(operation, arguments, where), where)
 
 
 def check_required(operation: Operation, arguments: Mapping[str, Any], where: Location) -> None:
@@ -182,7 +193,12 @@ def check_required(operation: Operation, arguments: Mapping[str, Any], where: Lo
             raise ConfigError(f"{where}: needs the argument {parameter}, {_expected(rule)}")
 
 
-def _complete(operation: Operation, arguments: dict[str, Any], where: Location) -> dict[str, Any]:
+def complete(operation: Operation, arguments: dict[str, Any], where: Location) -> dict[str, Any]:
+    """Returns the arguments of an operation as it takes them.
+
+    Raises:
+      ConfigError: when they do not fit together.
+    """
     try:
         return operation.parse(arguments) if operation.parse else arguments
     except ConfigError as error:

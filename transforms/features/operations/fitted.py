@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.io.schema import Kind
+from penstock.transforms.features.operations.fixed_map import is_int_text
 from penstock.transforms.features.operations.operation import INT, KEY, NUMBER, TEXT, Operation, Parameter
+
+# Not many more numbers are told apart, and each boundary takes memory and time.
+_MAX_BUCKETS = 1_000_000
 
 
 def _scale(name: str, doc: str, **parameters: Parameter) -> Operation:
@@ -40,7 +44,7 @@ _BUCKETIZE = Operation(
     NUMBER,
     Kind.INT,
     on_values=False,
-    parameters={"num_buckets": Parameter("int", "how many buckets", required=True, minimum=1)},
+    parameters={"num_buckets": Parameter("int", "how many buckets", required=True, minimum=1, maximum=_MAX_BUCKETS)},
     main="num_buckets",
     fitted=True,
 )
@@ -69,7 +73,7 @@ def _check_shares(_: object, arguments: object) -> str | None:
     return None
 
 
-def _check_reserved(_: object, arguments: Mapping[str, Any]) -> str | None:
+def _check_reserved(kinds: Sequence[Kind], arguments: Mapping[str, Any]) -> str | None:
     tokens: Sequence[str] = arguments.get("reserved_tokens", ())
     for place, token in enumerate(tokens):
         if token in tokens[:place]:
@@ -79,6 +83,8 @@ def _check_reserved(_: object, arguments: Mapping[str, Any]) -> str | None:
                 f"reserved_tokens has {token!r}, and a text file holds no line breaks and no empty texts; "
                 "file_format: tfrecord_gzip does"
             )
+        if kinds[0] is Kind.INT and not is_int_text(token.encode()):
+            return f"reserved_tokens has {token!r}, and the input is INT: give digits of an int64, such as '-1' or '10'"
     return None
 
 
@@ -126,7 +132,9 @@ FITTED = (
             "frequency_threshold": Parameter(
                 "number", "how often a value must occur, or what it must weigh", minimum=0
             ),
-            "num_oov_buckets": Parameter("int", "numbers behind those, for values that are not kept", minimum=0),
+            "num_oov_buckets": Parameter(
+                "int", "numbers behind those, for values that are not kept", minimum=0, maximum=2**31 - 1
+            ),
             "default_value": Parameter("int", "the number of all values that are not kept (-1 by default)"),
             "reserved_tokens": Parameter("texts", "values that come first, whether they occur or not"),
             "fingerprint_shuffle": Parameter("bool", "in an order without meaning, to balance shards"),

@@ -47,7 +47,7 @@ class FixedMap:
     def fault(self, kind: Kind) -> str | None:
         """What is wrong with the keys for an input of a kind, if anything."""
         for index, key in enumerate(self.keys):
-            if not (_is_int_text(key) if self.lines or self._from_json else isinstance(key, int)) and kind is Kind.INT:
+            if not (is_int_text(key) if self.lines or self._from_json else isinstance(key, int)) and kind is Kind.INT:
                 return f"{self._at(index)}: the key must be a whole number, as its input is INT, got {_shown(key)}"
             if kind is Kind.BYTES and not isinstance(key, bytes):
                 return (
@@ -71,7 +71,7 @@ def _shown(key: Any) -> str:
     return shown_text(key.decode() if isinstance(key, bytes) else key)
 
 
-def _is_int_text(key: bytes) -> bool:
+def is_int_text(key: bytes) -> bool:
     """Whether a text is a whole number within int64, spelled as INT is."""
     try:
         number = int(key)
@@ -123,7 +123,7 @@ def _csv_map(text: str, source: str, to: str) -> FixedMap:
 def _csv_value(value: str, to: str, where: str) -> Any:
     if to == "text":
         return value.encode()
-    if to == "int" and _is_int_text(value.encode()):
+    if to == "int" and is_int_text(value.encode()):
         return int(value)
     try:
         if to == "float":

@@ -40,6 +40,9 @@ features:
   text: {input: t, ops: [{compute_and_apply_vocabulary: {num_oov_buckets: 2}}]}
   packed: {input: t, ops: [{compute_and_apply_vocabulary: {file_format: tfrecord_gzip}}]}
   words: {input: l, ops: [{tfidf: 5}]}
+  number: {input: n, ops: [{compute_and_apply_vocabulary: {reserved_tokens: ["9"]}}]}
+  rewritten: {input: t, ops: [{regex_replace: {pattern: "(7)", rewrite: '\\1'}}]}
+  even: {input: x, ops: [abs]}
   since: {input: n, ops: [{days_since: {time: 2026-01-01, unit: s}}]}
 """
 COLUMNS = {
@@ -148,6 +151,11 @@ def test_what_no_fit_gives_is_refused(
         ("bucket", {}, "needs the argument num_buckets"),
         ("bucket", {"num_buckets": -1}, "num_buckets must be at least"),
         ("since", {"time": "soon", "unit": "s"}, "time must be microseconds"),
+        ("since", {"time": 2**62, "unit": "s"}, "time must be microseconds"),
+        ("bucket", {"num_bucket": 3}, "unknown argument 'num_bucket'; did you mean 'num_buckets'"),
+        ("even", {"num_buckets": 3}, "takes no argument, got 'num_buckets'"),
+        ("rewritten", {"rewrite": r"\2"}, "rewrite .* does not fit the pattern"),
+        ("number", {"reserved_tokens": ["<pad>"]}, "reserved_tokens has '<pad>', and the input is INT"),
     ],
 )
 def test_arguments_that_an_operation_does_not_take_are_refused(
@@ -165,9 +173,26 @@ def test_a_file_without_features_is_refused(folder: Path, tmp_path: Path) -> Non
         read_fitted(str(tmp_path))
 
 
+@pytest.mark.parametrize(("name", "told"), [("", "the name is empty"), ("_split", "the name is reserved")])
+def test_a_name_that_no_feature_may_have_is_refused(name: str, told: str, folder: Path, tmp_path: Path) -> None:
+    state = json.loads((folder / "features.json").read_text())
+    state["features"] = [{**item, "name": name} for item in state["features"] if item["name"] == "even"]
+    (tmp_path / "features.json").write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match=rf"feature '{name}': {told}"):
+        read_fitted(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
+        pytest.param("text", b"7\nx\n7\n", "'7' has the positions 0 and 2", id="twice"),
+        pytest.param("text", b"7\n\nx\n", "the term of position 1 is empty", id="empty"),
+        pytest.param("number", b"9\n-1\nx\n", "the term of position 2 is 'x', not an INT", id="text of INT"),
+        pytest.param("number", b"9\n07\n", "the term of position 1 is '07', not an INT", id="zero before"),
+        pytest.param("number", b"-0\n", "the term of position 0 is '-0', not an INT", id="zero below 0"),
+        pytest.param("number", b"9223372036854775808\n", "position 0 is '9.*8', not an INT", id="beyond int64"),
+        pytest.param("number", b"\xef\xbb\xbf9\n", "the term of position 0 is .*, not an INT", id="byte order mark"),
+        pytest.param("number", b"9\n-1\n9\n", "'9' has the positions 0 and 2", id="INT twice"),
         pytest.param("text", None, "No such file", id="missing"),
         pytest.param("text", b"7\r\nx\r\n", "it holds carriage returns, .* its line ends were changed", id="line ends"),
         pytest.param("text", b"7\nx", "it ends within a line", id="torn"),
