@@ -136,6 +136,18 @@ CASES = {
         "features:\n  n: {ops: [{compute_and_apply_vocabulary: {num_oov_buckets: 9223372036854775807}}]}",
         "num_oov_buckets must be at most 2147483647, got 9223372036854775807",
     ),
+    "number_that_is_a_text": (
+        "features:\n  float: {ops: [{clip_by_value: {min: 1e-3}}]}",
+        "got '1e-3'; YAML takes 1e-3 for a text, write 0.001",
+    ),
+    "exponent_without_sign": (
+        "features:\n  n: {ops: [{apply_buckets: [1, 2.5e40]}]}",
+        r"got \[1, '2.5e40'\]; YAML takes 2.5e40 for a text, write 2.5e\+40",
+    ),
+    "default_that_is_a_text": (
+        "features:\n  float: {default: 1e30}",
+        r"got '1e30'; YAML takes 1e30 for a text, write 1.0e\+30",
+    ),
     "bounds_order": (
         "features:\n  n: {ops: [{clip_by_value: {min: 5, max: 1}}]}",
         "min must not exceed max, got 5 and 1",

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.io.errors import ConfigError
 from penstock.io.schema import Feature, Kind, find_feature
-from penstock.transforms.features.entries.file import Entry, Step, is_int, is_number
+from penstock.transforms.features.entries.file import Entry, Step, is_int, is_number, number_hint
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 
 
@@ -96,7 +96,7 @@ def _input_state(entry: Entry, feature: Feature, default: Any) -> State:
     if default is not None and not _is_of(default, feature.kind):
         raise ConfigError(
             f"{entry.where}: default must be {_KIND_NAMES[feature.kind]}, as {feature.name!r} is {feature.kind.value}, "
-            f"got {_written(default)}"
+            f"got {_written(default)}{_hint(default, feature.kind)}"
         )
     single = feature.multivalued is False
     # A default makes a list of one value.
@@ -119,6 +119,10 @@ def _is_of(value: Any, kind: Kind) -> bool:
 
 def _written(value: Any) -> str:
     return repr(value.decode() if isinstance(value, bytes) else value)
+
+
+def _hint(value: Any, kind: Kind) -> str:
+    return number_hint(value.decode()) if isinstance(value, bytes) and kind is Kind.FLOAT else ""
 
 
 def _step_state(step: Step, states: Sequence[State]) -> State:
@@ -201,7 +205,8 @@ def _check_kinds(step: Step, states: Sequence[State]) -> None:
     for name, value in step.arguments.items():
         if name in operation.parameters and operation.parameters[name].type == "same" and not _is_of(value, kind):
             raise ConfigError(
-                f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, got {_written(value)}"
+                f"{step.where}: {name} must be {_KIND_NAMES[kind]}, as its input is {kind.value}, "
+                f"got {_written(value)}{_hint(value, kind)}"
             )
     fault = operation.check([state.kind for state in states], step.arguments) if operation.check else None
     if fault:

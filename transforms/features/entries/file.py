@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from penstock.transforms.features.operations.operation import Operation, Paramet
 _ENTRY_KEYS = ("input", "inputs", "default", "ops")
 _VOCABULARY = "compute_and_apply_vocabulary"
 _INT64 = (-(2**63), 2**63 - 1)
+# What YAML 1.1 takes for a text where it has no point or its exponent no sign.
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_OF_NUMBERS = ("int", "number", "numbers", "share")
 
 _EXPECTED = {
     "int": "a whole number",
@@ -242,7 +246,8 @@ def check_argument(value: Any, name: str, parameter: Parameter, where: Location)
     if parameter.type == "choice" and isinstance(value, str) and value not in parameter.choices:
         refuse(where, f"{name} is unknown: {value!r}", value, parameter.choices)
     if not _fits(value, parameter):
-        raise ConfigError(f"{where}: {name} must be {_expected(parameter)}, got {shown_text(value)}")
+        hint = number_hint(value) if parameter.type in _OF_NUMBERS else ""
+        raise ConfigError(f"{where}: {name} must be {_expected(parameter)}, got {shown_text(value)}{hint}")
     if parameter.minimum is not None and value < parameter.minimum:
         raise ConfigError(f"{where}: {name} must be at least {parameter.minimum}, got {shown_text(value)}")
     if parameter.maximum is not None and value > parameter.maximum:
@@ -251,6 +256,20 @@ def check_argument(value: Any, name: str, parameter: Parameter, where: Location)
         raise ConfigError(f"{where}: {name} must not be 0")
     if parameter.type == "pattern":
         _check_pattern(value, where)
+
+
+def number_hint(value: Any) -> str:
+    """Says how to write a number that YAML 1.1 takes for a text, or one of a list; nothing for any other value.
+
+    >>> number_hint("1e-3"), number_hint([0, "2e40"]), number_hint("ten")
+    ('; YAML takes 1e-3 for a text, write 0.001', '; YAML takes 2e40 for a text, write 2.0e+40', '')
+    """
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str) and _EXPONENT.fullmatch(item) and math.isfinite(float(item)):
+            number = repr(float(item))
+            written = number if "." in number else number.replace("e", ".0e")
+            return f"; YAML takes {item} for a text, write {written}"
+    return ""
 
 
 def _held(value: Any, parameter: Parameter) -> Any:
