@@ -53,7 +53,9 @@ lint: install ## ruff: rules and format
 typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
-test: kernel ## the tests, in WORKERS=2 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
+# Two processes for each of two cores: the tests wait for a quarter of their time.
+test: WORKERS = 4
+test: kernel ## the tests, in WORKERS=4 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=$(PROFILE) $(TESTS)
 
 packaging: install ## build wheel and sdist, install them on each Python, without a compiler too, and with the oldest versions

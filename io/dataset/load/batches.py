@@ -315,9 +315,12 @@ def whole_number(value: Any, what: str) -> int:
     Raises:
       ConfigError: for what is no whole number, such as a float or a bool.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ConfigError(f"{what} must be a whole number, got {value!r}")
-    return operator.index(value)
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ConfigError(f"{what} must be a whole number, got {value!r}")
 
 
 def _count(value: Any) -> int:

@@ -15,6 +15,7 @@ from penstock.transforms.features.arrow.calls import make_analysis
 from penstock.transforms.features.arrow.compute.analysis import Fitted
 from penstock.transforms.features.arrow.compute.columns import Column
 from penstock.transforms.features.arrow.vocabularies.files import GZIPPED_RECORDS
+from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 from penstock.transforms.features.entries.file import Step, is_int, is_number
 from penstock.transforms.features.entries.vocabulary import OPERATION as VOCABULARY
 from penstock.transforms.features.operations.fixed_map import is_int_text
@@ -53,13 +54,14 @@ def check_fitted(step: Step, kinds: Sequence[Kind], fitted: Fitted) -> None:
             raise ConfigError(f"{step.where}: {low} is above {high}; fit again")
 
 
-def check_terms(terms: pa.LargeBinaryArray, kind: Kind, path: str) -> None:
+def check_terms(vocabulary: Vocabulary, kind: Kind, path: str) -> None:
     """Refuses terms that no fit writes to a file: a person may have changed it.
 
     Raises:
       ValueError: for an empty term of a text file, one that is no INT of a vocabulary of these, and one that is there
         twice; with its position.
     """
+    terms = vocabulary.terms
     if not path.endswith(GZIPPED_RECORDS) and (at := pc.index(terms, pa.scalar(b"", terms.type)).as_py()) >= 0:
         raise ValueError(f"the term of position {at} is empty")
     if kind is Kind.INT:
@@ -70,11 +72,9 @@ def check_terms(terms: pa.LargeBinaryArray, kind: Kind, path: str) -> None:
                 raise ValueError(
                     f"the term of position {at} is {shown_text(term.decode(errors='replace'))}, not an INT"
                 )
-    if pc.count_distinct(terms).as_py() < len(terms):
-        positions = pc.index_in(terms, value_set=terms.unique()).to_numpy()
-        at = int(np.flatnonzero(positions != np.arange(len(terms)))[0])
-        term = shown_text(terms[at].as_py().decode(errors="replace"))
-        raise ValueError(f"{term} has the positions {positions[at]} and {at}")
+    if (places := vocabulary.repeated()) is not None:
+        term = shown_text(terms[places[1]].as_py().decode(errors="replace"))
+        raise ValueError(f"{term} has the positions {places[0]} and {places[1]}")
 
 
 def _least_fitted(step: Step, kinds: Sequence[Kind]) -> Fitted:

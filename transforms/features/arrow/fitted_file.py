@@ -150,9 +150,9 @@ def _with_terms(fitted: Fitted, kind: Kind, directory: str, read: dict[tuple[str
     if (name, kind) not in read:
         path = stores.join(directory, name)
         try:
-            terms = read_terms(path)
-            check_terms(terms, kind, path)
-            read[name, kind] = Vocabulary(terms)
+            vocabulary = Vocabulary(read_terms(path))
+            check_terms(vocabulary, kind, path)
+            read[name, kind] = vocabulary
         except (OSError, EOFError, zlib.error, ValueError, InputError) as error:
             raise ConfigError(
                 f"{path}: is not the vocabulary that was fitted: {error}; copy the whole folder as bytes, or fit again"

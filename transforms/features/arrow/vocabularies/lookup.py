@@ -38,6 +38,19 @@ class Vocabulary:
             return _numbers(pc.index_in(values, value_set=self.terms.cast(values.type)).fill_null(-1))
         return self._find_sorted(*self._hashed, fingerprints(values), lambda places: self._same(values, places))
 
+    def repeated(self) -> tuple[int, int] | None:
+        """Returns the first two positions of a term that has several; None if each has one."""
+        keys, positions = self._hashed
+        same = np.zeros(len(keys), bool)
+        same[1:] = keys[1:] == keys[:-1]
+        same[:-1] |= same[1:]
+        # Few, if any: terms of one fingerprint may be different ones.
+        among = np.sort(positions[same])
+        terms = self.terms.take(pa.array(among))
+        firsts = pc.index_in(terms, value_set=terms.unique()).to_numpy()
+        again = np.flatnonzero(firsts != np.arange(len(among)))
+        return (int(among[firsts[again[0]]]), int(among[again[0]])) if len(again) else None
+
     @functools.cached_property
     def _whole(self) -> tuple[Ints, Ints]:
         """Terms as integers in order, with their positions; a line that is no integer is never found."""
