@@ -1,7 +1,7 @@
 """Binds the entries of a features file to the columns of a schema: what each operation takes, and what it gives."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from penstock.io.errors import ConfigError
@@ -194,6 +194,13 @@ def _check_inputs(step: Step, count: int) -> None:
         raise ConfigError(f"{step.where}: has two inputs, so it takes no argument")
 
 
+def _conversion(kind: Kind, wanted: Collection[Kind]) -> str:
+    """Says how to get what an operation takes."""
+    if kind is Kind.BYTES:
+        return "; to_number makes numbers of texts, and a column without values is BYTES unless a schema says otherwise"
+    return "; as_string makes texts of numbers" if Kind.BYTES in wanted else ""
+
+
 def _check_kinds(step: Step, states: Sequence[State]) -> None:
     operation, kind = step.operation, states[0].kind
     allowed = [operation.takes, *[operation.key or frozenset({kind})] * (len(states) - 1)]
@@ -201,7 +208,9 @@ def _check_kinds(step: Step, states: Sequence[State]) -> None:
         if state.kind not in kinds:
             wanted = " or ".join(sorted(item.value for item in kinds))
             place = f" as input {index + 1}" if len(states) > 1 else ""
-            raise ConfigError(f"{step.where}: takes {wanted}{place}, got {state.kind.value}")
+            raise ConfigError(
+                f"{step.where}: takes {wanted}{place}, got {state.kind.value}{_conversion(state.kind, kinds)}"
+            )
     for name, value in step.arguments.items():
         if name in operation.parameters and operation.parameters[name].type == "same" and not _is_of(value, kind):
             raise ConfigError(

@@ -298,7 +298,7 @@ def _fits(value: Any, parameter: Parameter) -> bool:
         case "int":
             return is_int(value)
         case "number":
-            return is_number(value)
+            return _is_ordered(value)
         case "text" | "pattern":
             return isinstance(value, str)
         case "file":
@@ -306,7 +306,7 @@ def _fits(value: Any, parameter: Parameter) -> bool:
         case "bool":
             return isinstance(value, bool)
         case "numbers":
-            return isinstance(value, list) and all(map(is_number, value)) and value == sorted(set(value)) != []
+            return isinstance(value, list) and all(map(_is_ordered, value)) and value == sorted(set(value)) != []
         case "texts":
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
         case "ngram range":
@@ -372,6 +372,11 @@ def is_int(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether the value is a number that a FLOAT feature can hold."""
     return is_int(value) or isinstance(value, float)
+
+
+def _is_ordered(value: Any) -> bool:
+    """Whether the value is a number that others are below or above: any but NaN."""
+    return is_number(value) and value == value
 
 
 def _as_bytes(value: Any) -> Any:
