@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-WORKERS ?= 2
+$(VENV)/.kernel packaging integration soaks: WORKERS ?= 2
+# More than these machines have cores, for tests that wait a quarter of their time.
+test: WORKERS ?= 4
 TESTS ?= tests
 PROFILE ?= quick
 DEMO := demo-output
@@ -53,8 +55,6 @@ lint: install ## ruff: rules and format
 typecheck: install ## mypy, from src/: the root has an io/ folder that would hide the standard library's io
 	cd src && ../$(BIN)/python -m mypy --config-file ../pyproject.toml -p penstock -p pipelines
 
-# Two processes for each of two cores: the tests wait for a quarter of their time.
-test: WORKERS = 4
 test: kernel ## the tests, in WORKERS=4 processes; PROFILE=full: on more made-up input; PENSTOCK_KERNEL=off: without the kernel
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=$(PROFILE) $(TESTS)
 

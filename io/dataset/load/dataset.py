@@ -1,5 +1,6 @@
 """`penstock.load`: a dataset for training, in any shard format, here or in a store."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
@@ -12,7 +13,6 @@ from penstock.io.dataset.load.follow import Epochs, Follow, FollowedBatches
 from penstock.io.dataset.load.order import Shuffle
 from penstock.io.dataset.load.shards.choose import open_reader
 from penstock.io.dataset.load.shards.contents import read_contents
-from penstock.io.dataset.load.shards.readers import Loss
 from penstock.io.dataset.load.source import RecordSource
 from penstock.io.errors import ConfigError
 from penstock.io.files.extras import TORCH
@@ -61,9 +61,9 @@ def load(
     if columns is not None and (isinstance(columns, str | bytes) or not columns):
         raise ConfigError(f"columns must be a list of one name at least, or None for all, got {columns!r}")
     chosen = None if columns is None else tuple(columns)
-    for name in chosen or ():
-        if chosen is not None and chosen.count(name) > 1:
-            raise ConfigError(f"columns must name each column once, got {name!r} twice")
+    twice = [name for name, count in collections.Counter(chosen).items() if count > 1]
+    if twice:
+        raise ConfigError(f"columns must name each column once, got {twice[0]!r} twice")
     if version is not None:
         version = whole_number(version, "version")
     if damaged not in get_args(Damaged):
@@ -75,12 +75,8 @@ def load(
         which = "name a split" if split is None else f"there is no split {split!r}"
         raise ConfigError(f"{directory}: {which}; the splits are {', '.join(contents.splits)}")
     reading = Reading(contents, split, chosen, damaged=damaged)
-    lost = None if damaged == "error" else _nothing  # nothing is read yet but the columns
+    lost = None if damaged == "error" else lambda _: None  # nothing is read yet but the columns
     return LoadedDataset(reading, open_reader(contents, reading.columns, lost).schema)
-
-
-def _nothing(_: Loss) -> None:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,7 +72,7 @@ def check_terms(vocabulary: Vocabulary, kind: Kind, path: str) -> None:
                 raise ValueError(
                     f"the term of position {at} is {shown_text(term.decode(errors='replace'))}, not an INT"
                 )
-    if (places := vocabulary.repeated()) is not None:
+    if (places := vocabulary.repeated(kind)) is not None:
         term = shown_text(terms[places[1]].as_py().decode(errors="replace"))
         raise ValueError(f"{term} has the positions {places[0]} and {places[1]}")
 

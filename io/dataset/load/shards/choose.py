@@ -18,6 +18,9 @@ from penstock.io.errors import ConfigError, DataError, InputError
 from penstock.io.reserved import ORIGIN_NAMES
 from penstock.io.schema import Feature, Kind, find_feature
 
+# Reads the columns of a shard, by its path and size.
+_ReadColumns: TypeAlias = Callable[[str, int], pa.Schema]
+
 _TYPES = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float32(), Kind.BYTES: pa.binary()}
 
 
@@ -29,15 +32,16 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
       InputError: when the first shard of a dataset of Parquet, WebDataset or MDS cannot be read; where rows may be
         lost, when none can.
     """
+
+    def read_by(read: _ReadColumns) -> pa.Schema:
+        return _chosen(_columns(contents, read, lost is not None), columns, contents)
+
     if contents.format == "parquet":
-        schema = _chosen(_columns(contents, _parquet_schema, lost is not None), columns, contents)
-        return ParquetReader(contents.directory, schema, lost, columns is None)
+        return ParquetReader(contents.directory, read_by(_parquet_schema), lost, columns is None)
     if contents.format == "webdataset":
-        schema = _chosen(_columns(contents, tar_schema, lost is not None), columns, contents)
-        return SampleReader(contents.directory, schema, lost)
+        return SampleReader(contents.directory, read_by(tar_schema), lost)
     if contents.format == "mds":
-        schema = _chosen(_columns(contents, mds_schema, lost is not None), columns, contents)
-        return MdsShardReader(contents.directory, schema, lost)
+        return MdsShardReader(contents.directory, read_by(mds_schema), lost)
     if contents.features is None:
         raise ConfigError(f"{contents.directory}: has no schema, so that the types of its columns are not known")
     features: Sequence[Feature] = contents.features
@@ -54,10 +58,6 @@ def open_reader(contents: Contents, columns: Sequence[str] | None, lost: Callabl
 def _type(feature: Feature) -> pa.DataType:
     item = _TYPES[feature.kind]
     return item if feature.multivalued is False else pa.list_(item)
-
-
-# Reads the columns of a shard, by its path and size.
-_ReadColumns: TypeAlias = Callable[[str, int], pa.Schema]
 
 
 def _columns(contents: Contents, read: _ReadColumns, may_lose: bool) -> pa.Schema:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.compute.analysis import Fitted
 from penstock.transforms.features.arrow.compute.columns import Column, Ints
 from penstock.transforms.features.arrow.compute.texts import fingerprints
@@ -38,9 +39,9 @@ class Vocabulary:
             return _numbers(pc.index_in(values, value_set=self.terms.cast(values.type)).fill_null(-1))
         return self._find_sorted(*self._hashed, fingerprints(values), lambda places: self._same(values, places))
 
-    def repeated(self) -> tuple[int, int] | None:
-        """Returns the first two positions of a term that has several; None if each has one."""
-        keys, positions = self._hashed
+    def repeated(self, kind: Kind) -> tuple[int, int] | None:
+        """Returns the first two positions of a term that has several; None if each has one. `kind`: of the terms."""
+        keys, positions = self._whole if kind is Kind.INT else self._hashed
         same = np.zeros(len(keys), bool)
         same[1:] = keys[1:] == keys[:-1]
         same[:-1] |= same[1:]
@@ -53,11 +54,9 @@ class Vocabulary:
 
     @functools.cached_property
     def _whole(self) -> tuple[Ints, Ints]:
-        """Terms as integers in order, with their positions; a line that is no integer is never found."""
-        texts = self.terms.cast(pa.large_string())
-        is_whole = pc.match_substring_regex(texts, r"^-?[0-9]+$")
-        positions = np.flatnonzero(is_whole.to_numpy(zero_copy_only=False))
-        return _sorted(texts.filter(is_whole).cast(pa.int64()).to_numpy(), positions)
+        """Terms as integers in order, with their positions."""
+        numbers = self.terms.cast(pa.large_string()).cast(pa.int64()).to_numpy()
+        return _sorted(numbers, np.arange(len(numbers)))
 
     @functools.cached_property
     def _hashed(self) -> tuple[npt.NDArray[np.uint64], Ints]:

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from penstock.io.schema import Kind
 from penstock.transforms.features.arrow.vocabularies import lookup
 from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 
@@ -21,4 +22,6 @@ from penstock.transforms.features.arrow.vocabularies.lookup import Vocabulary
 def test_a_term_that_is_there_twice_is_found(terms, places, collide, monkeypatch):
     if collide:
         monkeypatch.setattr(lookup, "fingerprints", lambda texts: np.zeros(len(texts), np.uint64))
-    assert Vocabulary(pa.array(terms, pa.large_binary())).repeated() == places
+    assert Vocabulary(pa.array(terms, pa.large_binary())).repeated(Kind.BYTES) == places
+    numbers = [b"%d" % int.from_bytes(term) for term in terms]
+    assert Vocabulary(pa.array(numbers, pa.large_binary())).repeated(Kind.INT) == places
